@@ -1,0 +1,75 @@
+"""Errors by who is at fault; library errors are translated into these at one edge each."""
+
+from __future__ import annotations
+
+
+class ProxyError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ClientError(ProxyError):
+    """The client broke a rule. `status` is the answer, `problem` the last part of the RFC 9457 type."""
+
+    def __init__(self, status: int, problem: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.problem = problem
+        self.detail = detail
+
+
+class ClientGone(ProxyError):
+    """The client closed its connection before its answer was complete."""
+
+
+class UpstreamError(ProxyError):
+    """Upstream could not be asked, or broke off. `executed` says whether it may have acted on the request."""
+
+    status = 502
+    problem = "upstream-failed"
+
+    def __init__(self, detail: str, *, executed: bool) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.executed = executed
+
+
+class UpstreamRefused(UpstreamError):
+    """No connection could be made: nothing was executed."""
+
+    problem = "upstream-unreachable"
+
+
+class UpstreamTimeout(UpstreamError):
+    """A phase (connect, send, first byte, body) took longer than its deadline."""
+
+    status = 504
+    problem = "upstream-timeout"
+
+
+class UpstreamBusy(UpstreamError):
+    """All connections are taken and none came free in time: nothing was executed."""
+
+    status = 503
+    problem = "upstream-busy"
+
+
+class StoreError(ProxyError):
+    """A store could not answer. Never reaches a client: a cache failure is not a request failure."""
+
+
+class ConfigError(ProxyError):
+    """All mistakes of the settings, reported together. `mistakes` is a tuple of one-line sentences."""
+
+    def __init__(self, mistakes: tuple[str, ...]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+class SecretFieldError(ProxyError, ValueError):
+    """A user that holds a secret-looking field was given to the cache; `field` is its dotted path."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(
+            f"the user holds the secret-looking field {field!r}; remove it before caching, it is never stored"
+        )
+        self.field = field

@@ -1,0 +1,245 @@
+"""The values that travel down the walk: Request, Entry, Ticket, Reply, Outcome, and their reasons."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import msgspec
+
+from proxy.core.headers import Headers, RawHeaders
+
+ENTRY_VERSION = 1
+
+
+class XCache(StrEnum):
+    """The value of `X-Cache`."""
+
+    HIT = "HIT"
+    MISS = "MISS"
+    BYPASS = "BYPASS"
+    STALE = "STALE"
+    REVALIDATED = "REVALIDATED"
+
+
+class Tier(StrEnum):
+    """Where a hit came from."""
+
+    MEMORY = "memory"
+    REDIS = "redis"
+
+
+class Reason(StrEnum):
+    """Why a request was not a hit, or why an answer was not stored. One spelling everywhere."""
+
+    # not looked up
+    NO_ROUTE = "no-route"
+    PASS_ROUTE = "pass-route"
+    MODE_OFF = "mode-off"
+    WRITE = "write"
+    REQUEST_BODY = "request-body"
+    OVERRIDE_HEADER = "override-header"
+    REQUEST_UPGRADE = "request-upgrade"
+    REQUEST_NO_STORE = "request-no-store"
+    KEY_UNUSABLE = "key-unusable"
+    CREDENTIALS = "credentials"
+    TOKEN_MISSING = "token-missing"
+    TOKEN_MALFORMED = "token-malformed"
+    TOKEN_SIGNATURE = "token-signature"
+    TOKEN_ALGORITHM = "token-algorithm"
+    TOKEN_EXPIRED = "token-expired"
+    TOKEN_NOT_YET = "token-not-yet-valid"
+    TOKEN_ISSUER = "token-issuer"
+    TOKEN_AUDIENCE = "token-audience"
+    TOKEN_SUBJECT = "token-subject"
+    TOKEN_USER_UNKNOWN = "token-user-unknown"
+    USER_INACTIVE = "user-inactive"
+    USER_GONE = "user-gone"
+    BATCH_ORDER = "batch-order"
+    BATCH_DUPLICATES = "batch-duplicates"
+    # looked up, not used
+    ABSENT = "absent"
+    EXPIRED = "expired"
+    REQUEST_NO_CACHE = "request-no-cache"
+    REQUEST_MAX_AGE = "request-max-age"
+    ALIAS_UNPROVEN = "alias-unproven"
+    CORRUPT = "corrupt"
+    STORE_DOWN = "store-down"
+    PARTIAL = "partial"
+    ONLY_IF_CACHED = "only-if-cached"
+    # upstream answered, not stored
+    STATUS = "status"
+    NO_STORE = "no-store"
+    PRIVATE = "private"
+    SET_COOKIE = "set-cookie"
+    VARY = "vary"
+    AUTHORIZATION = "authorization"
+    ENCODED = "content-encoding"
+    TOO_LARGE = "too-large"
+    NOT_JSON = "not-json"
+    NOT_A_USER = "not-a-user"
+    OTHER_USER = "other-user"
+    FIELD_NOT_LISTED = "field-not-listed"
+    SECRET_FOUND = "secret-found"
+    NO_TTL = "no-ttl"
+    HOST_REFLECTED = "host-reflected"
+    STALE_FILL = "stale-fill"
+    UPSTREAM_FAILED = "upstream-failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as it came: nothing unquoted, nothing reordered.
+
+    `target` is the raw path and query. `body` is None where the message has none.
+    """
+
+    method: str
+    target: str
+    headers: Headers
+    body: AsyncIterator[bytes] | None = None
+    peer: str | None = None
+    scheme: str = "http"
+    http_version: str = "1.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer on its way to the client.
+
+    `body` is bytes (complete), or an iterator (streamed on as it comes). `headers` are end-to-end lines
+    only; for a streamed body a Content-Length among them says its length, without one it is chunked.
+    """
+
+    status: int
+    reason: bytes
+    headers: RawHeaders
+    body: bytes | AsyncIterator[bytes] = b""
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """A stored answer: upstream's status, end-to-end headers and body, and what proves whose it is.
+
+    Times are wall-clock seconds. `keys` maps alias names to the (normalised) values this copy proves;
+    `age` is the Age that upstream's answer carried already. `user_id` is None for an alias that
+    belongs to nobody (a stored 404). `expires` ends freshness, `dead` ends any use (stale windows over).
+    """
+
+    version: int = ENTRY_VERSION
+    epoch: str = ""
+    user_id: str | None
+    keys: dict[str, str] = {}
+    active: bool | None = None
+    status: int
+    headers: RawHeaders = ()
+    body: bytes = b""
+    stored: float
+    expires: float
+    dead: float
+    age: int = 0
+    request_time: float = 0.0
+    fields: tuple[str, ...] = ()
+
+
+ENTRY_ENCODER = msgspec.msgpack.Encoder()
+ENTRY_DECODER = msgspec.msgpack.Decoder(Entry)
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """Names one stored answer: the user (`key` is "id" or an alias name, `value` normalised) and the slot.
+
+    A slot is a view's name, or `{view}#{token hash}` for what is stored per token.
+    """
+
+    key: str
+    value: str
+    slot: str
+
+    def __repr__(self) -> str:
+        # The value may be an e-mail address or a phone number.
+        return f"Ref({self.key}, slot={self.slot.split('#')[0]})"
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """Taken before upstream is asked. A fill below the user's floor, or of another epoch, is refused.
+
+    `seq` and `epoch` are the shared store's; `local` is this process's memory's. A part that could not be
+    had is None, and that tier then refuses the fill. `mark` is what was left at an alias key: "nobody has
+    this key" is stored only while the mark is still there, so a write that gives the key away refuses it.
+    """
+
+    seq: int | None = None
+    epoch: str | None = None
+    mark: str | None = None
+    local: LocalTicket | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTicket:
+    """The same for the memory of this process."""
+
+    seq: int
+    mark: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A stored answer and the tier it came from. It may be stale: see `Entry.expires`."""
+
+    entry: Entry
+    tier: Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Nothing usable is stored, and why."""
+
+    reason: Reason = Reason.ABSENT
+
+
+Looked = Found | Absent
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """What an eviction removed: entries (slots) and aliases.
+
+    `delivered` is False where Redis could not be told yet and will be, before it is trusted again.
+    """
+
+    entries: int = 0
+    aliases: int = 0
+    delivered: bool = True
+
+    def __add__(self, other: Evicted) -> Evicted:
+        return Evicted(
+            self.entries + other.entries, self.aliases + other.aliases, self.delivered and other.delivered
+        )
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one request; observers get it once, at the end. Holds nothing personal.
+
+    `stored` is None where nothing was to be stored. Durations are seconds.
+    """
+
+    route: str = ""
+    kind: str = "pass"
+    method: str = ""
+    view: str | None = None
+    x_cache: XCache = XCache.BYPASS
+    reason: Reason | None = None
+    tier: Tier | None = None
+    status: int = 0
+    stored: bool | None = None
+    skipped: Reason | None = None
+    collapsed: bool = False
+    upstream_status: int | None = None
+    upstream_seconds: float | None = None
+    evicted: Evicted | None = None
+    users: Mapping[str, int] = field(default_factory=dict)
+    ttl: int | None = None

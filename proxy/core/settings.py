@@ -1,0 +1,221 @@
+"""The settings as frozen values: what `routes.yaml`, the environment and the flags amount to.
+
+Durations are seconds (float), sizes are bytes (int).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Mode(StrEnum):
+    """SERVE answers from cache; OFF forwards everything and stores nothing."""
+
+    SERVE = "serve"
+    OFF = "off"
+
+
+class Access(StrEnum):
+    """Who may be given the shared copy (design §4). UNSET is the careful RFC 9111 §3.5 default."""
+
+    ANYONE = "anyone"
+    TOKEN = "token"
+    UNSET = "unset"
+
+
+class SecretsRule(StrEnum):
+    """STRIP takes secret-looking fields out; BYPASS passes such an answer on and stores nothing."""
+
+    STRIP = "strip"
+    BYPASS = "bypass"
+
+
+class Answer(StrEnum):
+    """Where an introspection's answer comes from."""
+
+    VIEW = "view"
+    UPSTREAM = "upstream"
+
+
+class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the service is, and how long to wait for it."""
+
+    url: str = "http://127.0.0.1:8000"
+    connect_timeout: float = 1.0
+    timeout: float = 10.0
+    max_connections: int = 100
+
+
+class UserKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A unique key of a user besides the id."""
+
+    name: str
+    path: tuple[str, ...]
+    ignore_case: bool = False
+
+
+class UserModel(msgspec.Struct, frozen=True, kw_only=True):
+    """How to read a user out of a JSON answer. Paths are tuples of member names."""
+
+    id: tuple[str, ...] = ("id",)
+    keys: tuple[UserKey, ...] = ()
+    active: tuple[str, ...] | None = None
+    secrets: tuple[str, ...] = ()
+    max_size: int = 256 * 1024
+
+    def key(self, name: str) -> UserKey | None:
+        """The alias of that name (`email`, …), or None."""
+        return next((key for key in self.keys if key.name == name), None)
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """One representation of a user."""
+
+    name: str
+    ttl: float
+    negative_ttl: float = 0.0
+    stale_while_revalidate: float = 0.0
+    stale_if_error: float = 0.0
+    fields: frozenset[str] | None = None
+
+
+class TokenSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How bearer tokens (JWT) are proven here."""
+
+    secret: str
+    algorithms: tuple[str, ...] = ("HS256",)
+    issuer: str | None = None
+    audience: str | None = None
+    leeway: float = 0.0
+    subject: tuple[str, ...] = ("sub",)
+
+
+class VarType(StrEnum):
+    """The type of a `{name:type}` variable."""
+
+    SEGMENT = "segment"
+    INT = "int"
+    UUID = "uuid"
+    LIST = "list"
+    PATH = "path"
+
+
+class Var(msgspec.Struct, frozen=True, kw_only=True):
+    """A variable of a template."""
+
+    name: str
+    type: VarType = VarType.SEGMENT
+
+
+class Literal(msgspec.Struct, frozen=True, kw_only=True):
+    """Fixed text of a template."""
+
+    text: str
+
+
+Part = Var | Literal
+
+
+class Template(msgspec.Struct, frozen=True, kw_only=True):
+    """A parsed `match`: methods, path segments and the query parameters it names, in template order.
+
+    `source` is the text as written; `methods` does not list the HEAD that GET implies.
+    """
+
+    source: str
+    methods: frozenset[str]
+    segments: tuple[Part, ...]
+    query: tuple[tuple[str, Part], ...] = ()
+
+
+class Lookup(msgspec.Struct, frozen=True, kw_only=True):
+    """Answers one user, or (`many`: the list variable) an array of users. `by` is `id` or an alias name."""
+
+    by: str
+    var: str
+    view: str
+    many: bool = False
+
+
+class Introspect(msgspec.Struct, frozen=True, kw_only=True):
+    """Answers about the caller's token."""
+
+    answer: Answer
+    view: str
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """One user that a write changes: `key` is `id` or an alias name, `source` where its value is found.
+
+    source: `token`, or a pair such as ("path", "id"), ("query", "x"), ("request", "user.id"),
+    ("response", "id"), kept as `place` and the dotted `path` split into names.
+    """
+
+    key: str
+    place: str
+    path: tuple[str, ...] = ()
+
+
+class Write(msgspec.Struct, frozen=True, kw_only=True):
+    """The users a request changes; `all` drops everything."""
+
+    targets: tuple[Target, ...] = ()
+    all: bool = False
+
+
+class Pass(msgspec.Struct, frozen=True, kw_only=True):
+    """Forward, store nothing."""
+
+
+Action = Lookup | Introspect | Write | Pass
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of `routes`. `name` is its label in logs and metrics: the match as written."""
+
+    name: str
+    template: Template
+    action: Action
+    access: Access = Access.UNSET
+    secrets: SecretsRule = SecretsRule.STRIP
+
+
+class RedisSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How to reach Redis; `url` None means memory only."""
+
+    url: str | None = None
+    pool_size: int = 10
+    pool_timeout: float = 5.0
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    """A host and a port to listen on."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the process is told from outside."""
+
+    upstream: UpstreamSettings
+    user: UserModel
+    views: dict[str, View]
+    tokens: TokenSettings | None
+    routes: tuple[Route, ...]
+    redis: RedisSettings = RedisSettings()
+    listen: Address = Address(host="0.0.0.0", port=8080)  # noqa: S104 - a sidecar serves its pod's port
+    admin: Address = Address(host="127.0.0.1", port=9090)
+    admin_token: str | None = None
+    memory_entries: int = 10000
+    workers: int = 1
+    mode: Mode = Mode.SERVE
+    log_level: str = "info"
+    log_format: str = "json"
+    routes_file: str = ""
