@@ -17,6 +17,14 @@ class ClientError(ProxyError):
         self.detail = detail
 
 
+class InvalidToken(ClientError):
+    """A bearer token that is provably bad; `reason` says how (RFC 6750 §3.1)."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(401, "invalid-token", "The access token is expired, revoked or otherwise not valid.")
+        self.reason = reason
+
+
 class ClientGone(ProxyError):
     """The client closed its connection before its answer was complete."""
 
@@ -51,6 +59,19 @@ class UpstreamBusy(UpstreamError):
 
     status = 503
     problem = "upstream-busy"
+
+
+class RequestBroken(UpstreamError):
+    """The request's own body broke off, or was malformed, while it was on its way to upstream.
+
+    `cause` says what the client did. Upstream may have acted on the part that it got.
+    """
+
+    def __init__(self, cause: ClientError | ClientGone) -> None:
+        super().__init__("The request's body ended early or is malformed.", executed=True)
+        self.cause = cause
+        self.status = cause.status if isinstance(cause, ClientError) else 400
+        self.problem = cause.problem if isinstance(cause, ClientError) else "bad-request"
 
 
 class StoreError(ProxyError):

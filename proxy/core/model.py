@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
@@ -41,6 +41,7 @@ class Reason(StrEnum):
     REQUEST_BODY = "request-body"
     OVERRIDE_HEADER = "override-header"
     REQUEST_UPGRADE = "request-upgrade"
+    REQUEST_METHOD = "request-method"
     REQUEST_NO_STORE = "request-no-store"
     KEY_UNUSABLE = "key-unusable"
     CREDENTIALS = "credentials"
@@ -63,6 +64,8 @@ class Reason(StrEnum):
     EXPIRED = "expired"
     REQUEST_NO_CACHE = "request-no-cache"
     REQUEST_MAX_AGE = "request-max-age"
+    REQUEST_MIN_FRESH = "request-min-fresh"
+    FENCED = "fenced"
     ALIAS_UNPROVEN = "alias-unproven"
     CORRUPT = "corrupt"
     STORE_DOWN = "store-down"
@@ -204,6 +207,15 @@ Looked = Found | Absent
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """Users (by id) and aliases (name, value) that are fenced or evicted together, or everything."""
+
+    users: tuple[str, ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
+    everything: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Evicted:
     """What an eviction removed: entries (slots) and aliases.
 
@@ -224,7 +236,9 @@ class Evicted:
 class Outcome:
     """What became of one request; observers get it once, at the end. Holds nothing personal.
 
-    `stored` is None where nothing was to be stored. Durations are seconds.
+    `stored` is None where nothing was to be stored; `ttl` is seconds; `taken` names the secret-looking
+    fields that were taken out; `everything` says that the eviction dropped all users; `refused` that the
+    answer was given here, without asking upstream.
     """
 
     route: str = ""
@@ -238,8 +252,10 @@ class Outcome:
     stored: bool | None = None
     skipped: Reason | None = None
     collapsed: bool = False
+    refused: bool = False
     upstream_status: int | None = None
-    upstream_seconds: float | None = None
+    upstream_failed: bool = False
     evicted: Evicted | None = None
-    users: Mapping[str, int] = field(default_factory=dict)
+    everything: bool = False
+    taken: tuple[str, ...] = ()
     ttl: int | None = None

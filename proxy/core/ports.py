@@ -38,6 +38,10 @@ class Store(Protocol):
         """
         ...
 
+    async def resolve(self, key: str, value: str) -> str | None:
+        """The id that an alias leads to, unproven, or None where nobody knows; an id leads to itself."""
+        ...
+
     async def health(self) -> Mapping[str, Any]:
         """`{"backend", "status": "ok"|"degraded", "latency_ms", …}`; never raises."""
         ...

@@ -6,8 +6,34 @@ Durations are seconds (float), sizes are bytes (int).
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 import msgspec
+
+
+class Discreet(msgspec.Struct, frozen=True, kw_only=True):
+    """A struct that never prints its secrets: not in logs, tracebacks, debuggers or test reports."""
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [(name, _discreet(name, getattr(self, name))) for name in self.__struct_fields__]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"{type(self).__name__}({shown})"
+
+
+def _discreet(name: str, value: Any) -> Any:
+    if name in ("secret", "admin_token"):
+        return value and "***"
+    return _place(value) if name == "url" and value else value
+
+
+def _place(url: str) -> str:
+    """The URL without user, password and query; a query may hold a password too."""
+    scheme, separator, rest = url.partition("://")
+    userinfo, _, place = rest.rpartition("@")
+    # A '?' before the last '@' may belong to either, so nothing of it is shown.
+    return scheme + separator + ("***" if "?" in userinfo else place.partition("?")[0])
 
 
 class Mode(StrEnum):
@@ -39,7 +65,7 @@ class Answer(StrEnum):
     UPSTREAM = "upstream"
 
 
-class UpstreamSettings(msgspec.Struct, frozen=True, kw_only=True):
+class UpstreamSettings(Discreet, frozen=True, kw_only=True):
     """Where the service is, and how long to wait for it."""
 
     url: str = "http://127.0.0.1:8000"
@@ -81,7 +107,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     fields: frozenset[str] | None = None
 
 
-class TokenSettings(msgspec.Struct, frozen=True, kw_only=True):
+class TokenSettings(Discreet, frozen=True, kw_only=True):
     """How bearer tokens (JWT) are proven here."""
 
     secret: str
@@ -182,7 +208,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     secrets: SecretsRule = SecretsRule.STRIP
 
 
-class RedisSettings(msgspec.Struct, frozen=True, kw_only=True):
+class RedisSettings(Discreet, frozen=True, kw_only=True):
     """How to reach Redis; `url` None means memory only."""
 
     url: str | None = None
@@ -201,7 +227,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         return f"{host}:{self.port}"
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(Discreet, frozen=True, kw_only=True):
     """Everything the process is told from outside."""
 
     upstream: UpstreamSettings

@@ -1,0 +1,262 @@
+"""What a proxy changes in the messages it passes on: field lines rewritten, and the heads as bytes. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Final, NamedTuple
+
+from proxy.core.headers import HOP_BY_HOP, Headers, RawHeaders
+from proxy.core.model import Reply, Request
+
+PSEUDONYM: Final = b"user-cache-proxy"
+VIA: Final = (b"Via", b"1.1 " + PSEUDONYM)
+
+# More digits than any length has that a signed 64-bit counter can hold: readers differ on such values.
+MAX_LENGTH_DIGITS: Final = 18
+
+# A method or a path that replaces the one in the request line: upstream may act on these instead.
+OVERRIDE_HEADERS: Final = frozenset(
+    {
+        b"x-http-method",
+        b"x-http-method-override",
+        b"x-method-override",
+        b"x-original-uri",
+        b"x-original-url",
+        b"x-override-url",
+        b"x-rewrite-url",
+    }
+)
+
+# What upstream may write into its answer although no key holds it; a shared copy must not depend on it.
+_REFLECTED: Final = OVERRIDE_HEADERS | {
+    b"forwarded",
+    b"x-forwarded-host",
+    b"x-forwarded-path",
+    b"x-forwarded-port",
+    b"x-forwarded-prefix",
+    b"x-forwarded-scheme",
+    b"x-forwarded-server",
+    b"x-forwarded-uri",
+    b"x-host",
+}
+
+# What makes an answer fit one client only: a validator it holds, a part it wants, a coding it understands.
+_SELECTING: Final = frozenset(
+    {
+        b"accept-encoding",
+        b"if-match",
+        b"if-modified-since",
+        b"if-none-match",
+        b"if-range",
+        b"if-unmodified-since",
+        b"range",
+    }
+)
+
+# `Expect` is between the client and the edge, which answers it when the body is first read.
+_NEVER_FORWARDED: Final = HOP_BY_HOP | {b"expect"}
+_NEVER_FILLED: Final = _NEVER_FORWARDED | _REFLECTED | _SELECTING
+# `Connection: Host` would let a client choose another virtual host for an answer that others get.
+_NOT_NOMINABLE: Final = frozenset({b"host"})
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_SCHEMES: Final = (b"http", b"https")
+
+# Content of these statuses does not exist (RFC 9110 §15.3.5, §15.4.5).
+_BODILESS: Final = frozenset({204, 304})
+
+
+def has_override(headers: Headers) -> bool:
+    """True if a line may give the request another method or path than its request line says."""
+    return any(_folded(name) in OVERRIDE_HEADERS for name, _ in headers.raw)
+
+
+def forwarded(request: Request, *, fill: bool, method: str | None = None) -> Request:
+    """The request as upstream gets it (RFC 9110 §7.6): all lines as they came but for the rules below.
+
+    Dropped: hop-by-hop lines, those that `Connection` names, and `Expect`, which the edge answers itself.
+    Added: `Via`, `X-Forwarded-For` (the peer, after what was there), and where absent `X-Forwarded-Proto`
+    and `X-Forwarded-Host`. With `fill` the answer may be given to others: lines that choose a
+    representation or that upstream may reflect are dropped and an unencoded answer is asked for.
+    `method` replaces the method (a HEAD that fills the cache becomes a GET).
+    """
+    drop = (_NEVER_FILLED if fill else _NEVER_FORWARDED) | _nominated(request.headers.raw)
+    lines: list[tuple[bytes, bytes]] = []
+    schemed = hosted = False
+    for name, value in request.headers.raw:
+        key = _folded(name) if fill else name.lower()
+        if key in drop:
+            continue
+        if key == b"x-forwarded-proto":
+            if fill and value.lower() not in _SCHEMES:
+                continue
+            schemed = True
+        elif key == b"x-forwarded-host":
+            hosted = True
+        lines.append((name, value))
+    if fill:
+        lines.append((b"Accept-Encoding", b"identity"))
+    if request.peer:
+        _append_peer(lines, request.peer.encode("latin-1"))
+    if not schemed:
+        lines.append((b"X-Forwarded-Proto", request.scheme.encode("ascii")))
+    host = request.headers.get("host")
+    if host and not hosted and not fill:
+        lines.append((b"X-Forwarded-Host", host.encode("latin-1")))
+    lines.append((b"Via", request.http_version.encode("ascii") + b" " + PSEUDONYM))
+    return dataclasses.replace(request, method=method or request.method, headers=Headers(lines))
+
+
+def returned(headers: RawHeaders, version: str = "1.1") -> RawHeaders:
+    """An answer's lines as the client gets them: end-to-end ones, and our `Via` after them.
+
+    `version` is that of the HTTP in which upstream answered.
+    """
+    return (*end_to_end(headers), (b"Via", version.encode("ascii") + b" " + PSEUDONYM))
+
+
+def end_to_end(headers: RawHeaders) -> RawHeaders:
+    """An answer's lines without hop-by-hop ones and those that `Connection` names (RFC 9110 §7.6.1)."""
+    drop = HOP_BY_HOP | _nominated(headers)
+    return tuple(line for line in headers if line[0].lower() not in drop)
+
+
+def request_head(request: Request, authority: bytes) -> tuple[bytes, int | None]:
+    """The head as bytes, and the body's length; None: there is a body, and it is sent in chunks.
+
+    A request without `Host` (HTTP/1.0, or one of our own) gets `authority` (RFC 9112 §3.2).
+    Raises ValueError where a value would end its line early.
+    """
+    lines = [b"%b %b HTTP/1.1\r\n" % (request.method.encode("ascii"), request.target.encode("latin-1"))]
+    if "host" not in request.headers:
+        lines.append(b"Host: %b\r\n" % authority)
+    length: int | None = 0 if request.body is None else None
+    for name, value in request.headers.raw:
+        lower = name.lower()
+        if lower in _FRAMING:
+            if lower != b"content-length" or (request.body is None and value != b"0"):
+                continue
+            length = int(value)
+        lines.append(b"%b: %b\r\n" % (name, value))
+    if length is None:
+        lines.append(b"Transfer-Encoding: chunked\r\n")
+    lines.append(b"\r\n")
+    head = b"".join(lines)
+    if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines) or " " in request.target:
+        raise ValueError("a part of the request holds a line end")
+    return head, length
+
+
+def reply_head(
+    reply: Reply, *, method: str, http_version: str, keep_alive: bool, date: bytes
+) -> tuple[bytes, int | None, bool]:
+    """The head as bytes, the length of the content that follows (None: to be chunked), and keep-alive.
+
+    To an HTTP/1.0 client nothing is chunked: the end of the connection ends the content (RFC 9112 §6.3).
+    A `Content-Length` is made up only for complete content; that of HEAD, 204 and 304 stays as it came.
+    """
+    bodiless = method == "HEAD" or reply.status in _BODILESS
+    length = len(reply.body) if isinstance(reply.body, bytes) else None
+    lines = [b"HTTP/1.1 %d %b\r\n" % (reply.status, reply.reason)]
+    stated = dated = False
+    for name, value in reply.headers:
+        lower = name.lower()
+        if lower in HOP_BY_HOP:
+            continue
+        if lower == b"content-length":
+            if stated:
+                continue
+            stated = True
+            if not bodiless:
+                if length is None:
+                    length = int(value)
+                value = b"%d" % length  # what is sent decides, not what was said
+        elif lower == b"date":
+            dated = True
+        lines.append(b"%b: %b\r\n" % (name, value))
+    if not dated:
+        lines.append(b"Date: %b\r\n" % date)
+    if bodiless:
+        if not stated and length and reply.status not in _BODILESS:
+            lines.append(b"Content-Length: %d\r\n" % length)
+        length = 0
+    elif length is None:
+        if http_version == "1.0":
+            keep_alive = False
+        else:
+            lines.append(b"Transfer-Encoding: chunked\r\n")
+    elif not stated:
+        lines.append(b"Content-Length: %d\r\n" % length)
+    if not keep_alive:
+        lines.append(b"Connection: close\r\n")
+    elif http_version == "1.0":
+        lines.append(b"Connection: keep-alive\r\n")
+    lines.append(b"\r\n")
+    return b"".join(lines), length, keep_alive
+
+
+class Framing(NamedTuple):
+    """Where an answer's content ends: after `length` bytes, with the last chunk, or with the connection.
+
+    `persistent`: another answer may follow on the connection.
+    """
+
+    length: int | None
+    chunked: bool
+    persistent: bool
+
+
+def answer_framing(
+    method: str, status: int, reason: bytes, version: tuple[int, int], headers: RawHeaders
+) -> Framing:
+    """The framing of an answer to `method` (RFC 9112 §6.3). Raises ValueError where readers could differ."""
+    length: int | None = None
+    tokens: list[bytes] = []
+    chunked = False
+    if version not in ((1, 0), (1, 1)) or _CONTROL.search(reason):
+        raise ValueError("bad status line")
+    for name, value in headers:
+        lower = name.lower()
+        if _CONTROL.search(value):
+            raise ValueError("control character")
+        if lower == b"content-length":
+            if length is not None or not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
+                raise ValueError("bad length")
+            length = int(value)
+        elif lower == b"transfer-encoding":
+            if chunked or value.lower() != b"chunked" or version != (1, 1):
+                raise ValueError("unknown coding")
+            chunked = True
+        elif lower == b"connection":
+            tokens += [token.strip().lower() for token in value.split(b",")]
+    if chunked and length is not None:
+        raise ValueError("two framings")
+    persistent = b"close" not in tokens if version == (1, 1) else b"keep-alive" in tokens
+    if method == "HEAD" or status in _BODILESS:
+        return Framing(0, chunked=False, persistent=persistent)
+    return Framing(length, chunked, persistent and (chunked or length is not None))
+
+
+def _nominated(headers: RawHeaders) -> frozenset[bytes]:
+    names = [
+        token.strip(b" \t").lower()
+        for name, value in headers
+        if name.lower() == b"connection"
+        for token in value.split(b",")
+    ]
+    return frozenset(names) - _NOT_NOMINABLE if names else frozenset()
+
+
+def _folded(name: bytes) -> bytes:
+    # WSGI and CGI make `_` and `-` the same letter.
+    return name.lower().replace(b"_", b"-")
+
+
+def _append_peer(lines: list[tuple[bytes, bytes]], peer: bytes) -> None:
+    for index in range(len(lines) - 1, -1, -1):
+        name, value = lines[index]
+        if name.lower() == b"x-forwarded-for":
+            lines[index] = (name, value + b", " + peer if value else peer)
+            return
+    lines.append((b"X-Forwarded-For", peer))
