@@ -1,0 +1,213 @@
+"""Flags, environment and `routes.yaml` → frozen Settings, or all their mistakes at once (design §3, §4)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from proxy import configvalues as values
+from proxy.configblocks import TokenBlock, read_tokens, read_upstream, read_user, read_views
+from proxy.configfile import Reader
+from proxy.configgiven import NOTHING, SETTINGS, Flags, Given, Setting
+from proxy.configroutes import Blocks, read_routes
+from proxy.core.errors import ConfigError
+from proxy.core.settings import (
+    Access,
+    Answer,
+    Introspect,
+    Lookup,
+    RedisSettings,
+    Route,
+    Settings,
+    TokenSettings,
+    UpstreamSettings,
+    UserModel,
+    View,
+)
+
+__all__ = ["SETTINGS", "Setting", "load", "parse", "warnings"]
+
+PACKAGED = Path(__file__).with_name("routes.yaml")
+BLOCKS = ("version", "upstream", "user", "views", "tokens", "routes")
+
+
+def load(environ: Mapping[str, str], flags: Flags = NOTHING) -> Settings:
+    """Reads the routes file that flags or environment name, or the packaged one, and parses all of it.
+
+    Flags are keyed by name, with or without leading dashes; None is not given. Raises ConfigError.
+    """
+    given = Given(environ, flags)
+    named = given.text("ROUTES_FILE")
+    name, path = named or PACKAGED.name, Path(named) if named else PACKAGED
+    try:
+        data: bytes | None = path.read_bytes()
+        unread = ""
+    except (OSError, ValueError) as error:
+        data = None
+        told = error.strerror if isinstance(error, OSError) and error.strerror else "not a path"
+        shown = name if name.isprintable() else repr(name)
+        unread = f"{shown}: cannot be read ({told}); check {given.label('ROUTES_FILE')}"
+    return parse(
+        data, name, environ, flags, cores=os.cpu_count() or 1, terminal=sys.stderr.isatty(), unread=unread
+    )
+
+
+def parse(
+    data: bytes | None,
+    name: str,
+    environ: Mapping[str, str],
+    flags: Flags = NOTHING,
+    *,
+    cores: int = 1,
+    terminal: bool = False,
+    unread: str = "",
+) -> Settings:
+    """The settings out of the bytes of a routes file called `name`, an environment and flags; pure.
+
+    `cores` is what `WORKERS=0` means, `terminal` whether the log goes to one. Without `data` the mistake is
+    `unread`. Raises ConfigError with every mistake.
+    """
+    reader = Reader(name)
+    file = _File.read(reader, data)
+    given = Given(environ, flags)
+    redis_name = "REDIS_PRIVATE_URL" if given.prefers_private() else "REDIS_URL"
+    settings = Settings(
+        upstream=msgspec.structs.replace(file.upstream, url=given.value("UPSTREAM_URL", file.upstream.url)),
+        user=file.user,
+        views=_views(given, file, name),
+        tokens=_tokens(given, file.tokens, name),
+        routes=file.routes,
+        redis=RedisSettings(
+            url=given.value(redis_name, None),
+            pool_size=given.value("REDIS_POOL_SIZE"),
+            pool_timeout=given.value("REDIS_POOL_TIMEOUT"),
+        ),
+        listen=given.value("LISTEN"),
+        admin=given.value("ADMIN_LISTEN"),
+        admin_token=given.value("ADMIN_TOKEN", None),
+        memory_entries=given.value("MEMORY_CACHE_ENTRIES"),
+        workers=given.value("WORKERS") or cores,
+        mode=given.value("MODE"),
+        log_level=given.value("LOG_LEVEL"),
+        log_format=given.value("LOG_FORMAT", "text" if terminal else "json"),
+        routes_file=name,
+    )
+    _check_together(given, settings)
+    mistakes = (*((unread,) if unread else reader.mistakes), *given.mistakes)
+    if mistakes:
+        raise ConfigError(mistakes)
+    return settings
+
+
+def warnings(settings: Settings) -> tuple[str, ...]:
+    """What is allowed, but suspicious: one sentence each."""
+    return (*_weak_secret(settings), *_unproven_fields(settings))
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What the routes file says."""
+
+    upstream: UpstreamSettings
+    user: UserModel
+    views: dict[str, View]
+    tokens: TokenBlock | None
+    routes: tuple[Route, ...]
+    readable: bool
+
+    @classmethod
+    def read(cls, reader: Reader, data: bytes | None) -> _File:
+        root = None if data is None else reader.compose(data)
+        if root is None:
+            return cls(UpstreamSettings(), UserModel(), {}, None, (), readable=False)
+        reader.table(root, BLOCKS)
+        reader.required(root, "version", _version, 1, "1")
+        upstream, user = read_upstream(reader, root), read_user(reader, root)
+        views, tokens = read_views(reader, root), read_tokens(reader, root)
+        routes = read_routes(reader, root, Blocks(user, tuple(views), has_tokens=tokens is not None))
+        return cls(upstream, user, views, tokens, routes, readable=True)
+
+
+def _version(text: str) -> int:
+    if text != "1":
+        raise ValueError(f"version {values.quoted(text)} is not known; this program reads version 1")
+    return 1
+
+
+def _views(given: Given, file: _File, name: str) -> dict[str, View]:
+    ttl = given.value("USER_CACHE_TTL", None)
+    if ttl is None or not file.readable:
+        return file.views
+    users = file.views.get("users")
+    if users is None:
+        given.wrong("USER_CACHE_TTL", f"there is no view 'users' in {name}; add it or unset the variable")
+        return file.views
+    return {**file.views, "users": msgspec.structs.replace(users, ttl=ttl)}
+
+
+def _tokens(given: Given, block: TokenBlock | None, name: str) -> TokenSettings | None:
+    if block is None:
+        return None
+    secret = given.environ.get(block.secret_env, "")
+    if not secret:
+        given.mistakes.append(
+            f"{block.secret_env}: is not set, and the tokens block ({name}:{block.line}) needs it; "
+            "set it, or delete the tokens block"
+        )
+    return block.settings(secret)
+
+
+def _check_together(given: Given, settings: Settings) -> None:
+    if settings.workers > 1 and not (given.text("REDIS_URL") or given.text("REDIS_PRIVATE_URL")):
+        given.wrong("WORKERS", f"{settings.workers} workers need Redis to agree; set REDIS_URL, or give 1")
+    if not values.is_loopback(settings.admin) and given.text("ADMIN_TOKEN") is None:
+        sentence = f"{settings.admin} can be reached from outside; set ADMIN_TOKEN, or listen on 127.0.0.1"
+        given.wrong("ADMIN_LISTEN", sentence)
+    same_port = settings.listen.port == settings.admin.port != 0
+    hosts = {settings.listen.host, settings.admin.host}
+    overlap = len(hosts) == 1 or hosts & {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
+    if same_port and overlap and not given.failed & {"LISTEN", "ADMIN_LISTEN"}:
+        sentence = f"{settings.admin} is also what {given.label('LISTEN')} asks for; give another port"
+        given.wrong("ADMIN_LISTEN", sentence)
+
+
+def _weak_secret(settings: Settings) -> tuple[str, ...]:
+    if settings.tokens is None:
+        return ()
+    # RFC 7518 §3.2: a key is at least as long as the hash.
+    need = max(int(name.removeprefix("HS")) // 8 for name in settings.tokens.algorithms)
+    if len(settings.tokens.secret.encode()) >= need:
+        return ()
+    return (f"tokens: the secret is shorter than {need} bytes and can be guessed; use a longer one",)
+
+
+def _unproven_fields(settings: Settings) -> tuple[str, ...]:
+    found = []
+    for route in settings.routes:
+        if not isinstance(route.action, Lookup | Introspect):
+            continue
+        fields = settings.views[route.action.view].fields
+        for name, path in _proofs(settings.user, route):
+            if fields is not None and path[0] not in fields:
+                found.append(f"{route.name}: view {route.action.view!r} has no field {path[0]!r}, so {name}")
+    return tuple(found)
+
+
+def _proofs(user: UserModel, route: Route) -> list[tuple[str, tuple[str, ...]]]:
+    """What a copy must show for this route, and the path of it."""
+    proofs = [("nothing says whose a copy is and none is stored", user.id)]
+    if isinstance(route.action, Lookup):
+        key = user.key(route.action.by)
+        if key is not None:
+            proofs.append((f"a look-up by {key.name} is never answered from it", key.path))
+    needs_active = route.access is Access.TOKEN or (
+        isinstance(route.action, Introspect) and route.action.answer is Answer.VIEW
+    )
+    if needs_active and user.active is not None:
+        proofs.append(("an inactive user is not noticed", user.active))
+    return proofs

@@ -1,0 +1,229 @@
+"""The `routes` block of `routes.yaml`, checked against the other blocks (design §4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from proxy.configfile import Node, Reader
+from proxy.configvalues import choice, did_you_mean, later, quoted
+from proxy.core.settings import (
+    Access,
+    Action,
+    Answer,
+    Introspect,
+    Lookup,
+    Pass,
+    Route,
+    SecretsRule,
+    Target,
+    Template,
+    UserModel,
+    Var,
+    VarType,
+    Write,
+)
+from proxy.core.template import covers, parse_template, path_variables, query_variables
+
+ACTIONS = ("lookup", "introspect", "write", "pass")
+CACHED = ("access", "secrets")
+PLACES = ("token", "path.x", "query.x", "request.x", "response.x")
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """What routes refer to."""
+
+    user: UserModel
+    views: Collection[str]
+    has_tokens: bool
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """`id` and the names of the other keys."""
+        return ("id", *(key.name for key in self.user.keys))
+
+
+def read_routes(reader: Reader, root: Node, blocks: Blocks) -> tuple[Route, ...]:
+    """The routes, in the order of the file. Those with mistakes are left out."""
+    node = root.members.get("routes")
+    if node is None or node.kind == "null":
+        return ()
+    found: list[tuple[Route, Node]] = []
+    for item in reader.items(node):
+        route = _route(reader, item, blocks)
+        if route is None:
+            continue
+        for earlier, place in found:
+            if covers(earlier.template, route.template):
+                reader.wrong(
+                    item.members["match"],
+                    f"is never reached: {place.path} on line {place.line} takes its requests first; "
+                    "move it up or remove it",
+                )
+                break
+        found.append((route, item))
+    return tuple(route for route, _ in found)
+
+
+def _route(reader: Reader, node: Node, blocks: Blocks) -> Route | None:
+    known = ("match", *ACTIONS, *CACHED)
+    table = reader.table(node, known)
+    template = reader.required(table, "match", _template, None, "'GET /users/{id:int}'")
+    given = [name for name in ACTIONS if name in table]
+    if len(given) != 1 and not (not given and "resource" in table):
+        told = f"has {' and '.join(given)}; keep one" if given else f"has no action; give {_any_of(ACTIONS)}"
+        reader.wrong(node, told)
+    if template is None or len(given) != 1:
+        return None
+    action = _action(reader, table.members[given[0]], given[0], template, blocks)
+    if given[0] in ("write", "pass"):
+        for name in CACHED:
+            if name in table:
+                reader.wrong(table.members[name], "is for lookup and introspect routes only; remove it")
+    elif template.methods != {"GET"}:
+        reader.wrong(table.members["match"], f"{given[0]} routes answer reads; the method must be GET")
+    access = reader.value(table, "access", _access, Access.UNSET)
+    if access is Access.TOKEN and not blocks.has_tokens:
+        reader.wrong(table.members["access"], "'token' needs a 'tokens' block; add it or remove this")
+    secrets = reader.value(table, "secrets", _secrets, SecretsRule.STRIP)
+    if action is None:
+        return None
+    return Route(name=template.source, template=template, action=action, access=access, secrets=secrets)
+
+
+def _action(reader: Reader, node: Node, kind: str, template: Template, blocks: Blocks) -> Action | None:
+    match kind:
+        case "lookup":
+            return _lookup(reader, node, template, blocks)
+        case "introspect":
+            return _introspect(reader, node, template, blocks)
+        case "write":
+            return _write(reader, node, template, blocks)
+        case _:
+            if node.kind != "bool" or node.text.lower() != "true":
+                reader.wrong(node, "must be 'pass: true'")
+            return Pass()
+
+
+def _lookup(reader: Reader, node: Node, template: Template, blocks: Blocks) -> Lookup | None:
+    table = reader.table(node, ("by", "view", "many"))
+    by = reader.required(table, "by", _one_of("key", blocks.keys), "", "id")
+    view = reader.required(table, "view", _one_of("view", blocks.views), "", "users")
+    variables = path_variables(template) | query_variables(template)
+    many = reader.value(table, "many", _one_of("variable", variables), "")
+    if many:
+        if variables[many].type is not VarType.LIST:
+            reader.wrong(table.members["many"], f"{many!r} is not a list; write {{{many}:list}} in the match")
+        if by and by != "id":
+            reader.wrong(table.members["many"], "many users are looked up by id only; give 'by: id'")
+    var = many or _variable(reader, table, by, variables)
+    others = [name for name in variables if var and name != var]
+    if others:
+        # An input that is not part of the key would share one copy between different answers.
+        reader.wrong(node, f"the variable {others[0]!r} is not part of the key; a lookup has one variable")
+    return Lookup(by=by, var=var, view=view, many=bool(many)) if by and view and var else None
+
+
+def _variable(reader: Reader, table: Node, by: str, variables: dict[str, Var]) -> str:
+    if not by or "many" in table:
+        return ""
+    var = by if by in variables else next(iter(variables)) if len(variables) == 1 else ""
+    if not var:
+        reader.wrong(table.members["by"], f"no variable in the match is the {by}; write {{{by}}} in it")
+    elif variables[var].type is VarType.LIST:
+        reader.wrong(table.members["by"], f"{var!r} is a list; add 'many: {var}'")
+    return var
+
+
+def _introspect(reader: Reader, node: Node, template: Template, blocks: Blocks) -> Introspect | None:
+    table = reader.table(node, ("answer", "view"))
+    answer = reader.required(table, "answer", _answer, None, "view")
+    view = reader.required(table, "view", _one_of("view", blocks.views), "", "users")
+    if not blocks.has_tokens:
+        sentence = "opaque tokens (no 'tokens' block) are not supported by this version; "
+        reader.wrong(node, sentence + "add a 'tokens' block or remove the route")
+    for name in path_variables(template) | query_variables(template):
+        reader.wrong(node, f"the variable {name!r} is not part of the key; the token alone is")
+    return Introspect(answer=answer, view=view) if answer and view else None
+
+
+def _write(reader: Reader, node: Node, template: Template, blocks: Blocks) -> Write | None:
+    table = reader.table(node, ("evict",))
+    evict = table.members.get("evict")
+    if evict is None:
+        if table.kind == "map" and "revoke" not in table:
+            reader.wrong(node, "has no 'evict'; give e.g. evict: [{id: token}] or evict: all")
+        return None
+    if evict.kind == "str" and evict.text == "all":
+        return Write(all=True)
+    if evict.kind != "seq" or not evict.items:
+        reader.wrong(evict, "must be 'all' or a list; give e.g. [{id: token}]")
+        return None
+    targets = [_target(reader, item, template, blocks) for item in evict.items]
+    return Write(targets=tuple(target for target in targets if target))
+
+
+def _target(reader: Reader, node: Node, template: Template, blocks: Blocks) -> Target | None:
+    if node.kind != "map" or len(node.members) != 1:
+        reader.wrong(node, "must be one key and where its value is; give e.g. {id: path.id}")
+        return None
+    table = reader.table(node, blocks.keys)
+    key, source = next(iter(table.members.items()))
+    text = reader.scalar(source, str, "")
+    if key not in blocks.keys or not text:
+        return None
+    place, _, rest = text.partition(".")
+    path = tuple(rest.split("."))
+    wrong = ""
+    if text == "token":
+        path = ()
+        if key != "id":
+            wrong = "a token names the id; give {id: token}"
+        elif not blocks.has_tokens:
+            wrong = "'token' needs a 'tokens' block; add it or give another place"
+    elif place not in ("path", "query", "request", "response") or not all(path):
+        wrong = f"{quoted(text)} is not a place; give {_any_of(PLACES)}"
+    elif place in ("path", "query"):
+        variables = path_variables(template) if place == "path" else query_variables(template)
+        if rest not in variables:
+            wrong = f"no variable {rest!r} in the {place} of the match{did_you_mean(rest, variables)}"
+        path = (rest,)
+    if wrong:
+        reader.wrong(source, wrong)
+        return None
+    return Target(key=key, place=place, path=path)
+
+
+def _one_of(what: str, known: Collection[str]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in known:
+            raise ValueError(f"unknown {what} {quoted(text)}{did_you_mean(text, known)}")
+        return text
+
+    return read
+
+
+def _template(text: str) -> Template | None:
+    return parse_template(text)
+
+
+def _answer(text: str) -> Answer | None:
+    if text == "rfc7662":
+        raise ValueError(later(text, "use 'view' or 'upstream'"))
+    return Answer(choice(*Answer)(text))
+
+
+def _access(text: str) -> Access:
+    if text in ("owner", "caller"):
+        raise ValueError(later(text, "use 'token', or leave it out"))
+    return Access(choice("anyone", "token")(text))
+
+
+def _secrets(text: str) -> SecretsRule:
+    return SecretsRule(choice(*SecretsRule)(text))
+
+
+def _any_of(words: Collection[str]) -> str:
+    *head, last = words
+    return f"{', '.join(head)} or {last}"
