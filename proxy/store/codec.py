@@ -1,0 +1,124 @@
+"""How answers, aliases and their states are written down in a store."""
+
+from __future__ import annotations
+
+import msgspec
+
+from proxy.core.model import ENTRY_DECODER, ENTRY_ENCODER, ENTRY_VERSION, Entry, Reason, Ref
+
+SEQ_KEY = "user:seq"
+EPOCH_KEY = "user:epoch"
+FLOOR_FIELD = "floor"
+
+# Lengths in bytes. An id that begins with the sign would be read as a state of its alias.
+LONGEST_VALUE = 300
+SIGN = "!"
+MARK = b"!w"
+NOBODY = b"!n"
+
+# A user's slots that hold per-token answers are dropped together when there would be more than this.
+TOKEN_SLOTS = 64
+
+
+class Nobody(msgspec.Struct, frozen=True, array_like=True):
+    """ "Nobody has this key": the stored answer, and the key and slot it is about."""
+
+    key: str
+    value: str
+    slot: str
+    entry: Entry
+
+    def answers(self, ref: Ref) -> bool:
+        """Whether this is the answer to `ref`; a copy under another key is not."""
+        return (self.key, self.value, self.slot) == (ref.key, ref.value, ref.slot)
+
+
+_NOBODY_DECODER = msgspec.msgpack.Decoder(Nobody)
+# A nesting too deep for the decoder is garbage like any other.
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+def usable(value: str, *, as_id: bool = False) -> bool:
+    """Whether a value can be part of a key, or (as an id) what an alias leads to."""
+    try:
+        length = len(value.encode())
+    except UnicodeEncodeError:
+        return False
+    return 0 < length <= LONGEST_VALUE and not (as_id and value.startswith(SIGN))
+
+
+def refused(ref: Ref, entry: Entry, now: float) -> Reason | None:
+    """Why no store may keep `entry` for `ref`, whatever its ticket; None where nothing speaks against it."""
+    if entry.dead <= now:
+        return Reason.NO_TTL
+    if not usable(ref.value, as_id=ref.key == "id"):
+        return Reason.KEY_UNUSABLE
+    if entry.user_id is None:
+        return Reason.KEY_UNUSABLE if ref.key == "id" else None
+    if ref.key == "id" and entry.user_id != ref.value:
+        return Reason.OTHER_USER
+    return None if usable(entry.user_id, as_id=True) else Reason.KEY_UNUSABLE
+
+
+def aliases_of(entry: Entry) -> list[tuple[str, str]]:
+    """The aliases that an answer proves, as (name, value)."""
+    return [(key, value) for key, value in entry.keys.items() if key != "id" and usable(value)]
+
+
+def per_token(slot: str) -> bool:
+    """Whether a slot holds an answer that belongs to one token (`{view}#{hash}`)."""
+    return "#" in slot
+
+
+def user_key(user_id: str) -> str:
+    """The key of a user's hash."""
+    return f"user:id:{user_id}"
+
+
+def alias_key(name: str, value: str) -> str:
+    """The key of an alias."""
+    return f"user:{name}:{value}"
+
+
+def slot_field(slot: str) -> str:
+    """The field of a slot in a user's hash."""
+    return f"v:{slot}"
+
+
+def encode(entry: Entry) -> bytes:
+    """The bytes of an answer."""
+    return ENTRY_ENCODER.encode(entry)
+
+
+def decode(blob: bytes) -> Entry | None:
+    """The answer, or None for bytes that are not one of this version."""
+    try:
+        entry = ENTRY_DECODER.decode(blob)
+    except _UNREADABLE:
+        return None
+    return entry if entry.version == ENTRY_VERSION else None
+
+
+def encode_nobody(ref: Ref, entry: Entry) -> bytes:
+    """The bytes of a "nobody has this key"."""
+    return NOBODY + ENTRY_ENCODER.encode(Nobody(ref.key, ref.value, ref.slot, entry))
+
+
+def decode_nobody(blob: bytes) -> Nobody | None:
+    """The record, or None for bytes that are not one of this version."""
+    try:
+        nobody = _NOBODY_DECODER.decode(memoryview(blob)[len(NOBODY) :])
+    except _UNREADABLE:
+        return None
+    readable = nobody.entry.version == ENTRY_VERSION and nobody.entry.user_id is None
+    return nobody if readable else None
+
+
+def decode_id(raw: bytes) -> str | None:
+    """The id that an alias holds, or None for a mark, a "nobody" and garbage."""
+    if not 0 < len(raw) <= LONGEST_VALUE or raw.startswith(SIGN.encode()):
+        return None
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return None

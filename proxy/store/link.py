@@ -1,0 +1,145 @@
+"""The line to Redis: pipelined commands, scripts by digest, a deadline, errors translated at this edge."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from enum import Enum
+from importlib.resources import files
+from typing import Any, Final
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+
+from proxy.core.errors import StoreError
+
+Command = tuple[str | bytes, ...]
+
+# Bounds the memory that one burst of replies takes.
+_BURST = 500
+
+
+class _WrongType(Enum):
+    """The reply to a command on a key that holds another type."""
+
+    WRONG_TYPE = "WRONGTYPE"
+
+
+WRONG_TYPE: Final = _WrongType.WRONG_TYPE
+
+
+class Script:
+    """One single-key script of `lua/`, run by digest."""
+
+    def __init__(self, name: str) -> None:
+        self.text = files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
+        self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    def call(self, key: str, *args: str | bytes) -> Command:
+        """The command that runs it on `key`."""
+        return ("EVALSHA", self.digest, "1", key, *args)
+
+
+class Pool(BlockingConnectionPool):
+    """A bounded pool that queues callers, and can let go of the connections nobody uses."""
+
+    async def drop_idle(self) -> None:
+        """Closes idle connections. They leave the pool first: one taken while it closes would break."""
+        idle, self._available_connections = self._available_connections, []
+        for connection in idle:
+            await connection.disconnect(nowait=True)
+
+
+def connect(url: str, pool_size: int = 10, pool_timeout: float = 5.0, deadline: float = 0.25) -> Redis:
+    """A client for `redis://`, `rediss://` and `unix://`; connects on first use. Times are seconds.
+
+    Raises ValueError for another scheme. There is no timeout of each reply, as `Link` bounds the whole
+    operation and redis-py takes a task and a timer for each of them.
+    """
+    pool = Pool.from_url(
+        url,
+        max_connections=pool_size,
+        timeout=min(pool_timeout, deadline),
+        protocol=2,
+        decode_responses=False,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=None,
+        socket_connect_timeout=deadline,
+    )
+    return Redis(connection_pool=pool)
+
+
+class Link:
+    """Runs commands on a client. Only StoreError leaves `bounded`; its text never holds a key or a value."""
+
+    def __init__(self, client: Redis, scripts: Sequence[Script], *, deadline: float) -> None:
+        self._client = client
+        self._texts = {script.digest: script.text for script in scripts}
+        self._deadline = deadline
+        self.errors = 0
+
+    @asynccontextmanager
+    async def bounded(self) -> AsyncIterator[None]:
+        """One operation: it ends within the deadline. Raises StoreError."""
+        try:
+            async with asyncio.timeout(self._deadline):
+                yield
+        except TimeoutError:
+            self.errors += 1
+            # The original names the command with its key, which may be an e-mail address.
+            raise StoreError("redis did not answer in time") from None
+        except (RedisError, OSError) as error:
+            self.errors += 1
+            raise StoreError(f"redis failed: {type(error).__name__}") from None
+
+    async def run(self, *commands: Command) -> list[Any]:
+        """The replies in order, in one round trip; WRONG_TYPE for a key of another type.
+
+        Commands may be run twice. Raises RedisError or OSError: use it within `bounded`.
+        """
+        replies: list[Any] = []
+        for start in range(0, len(commands), _BURST):
+            replies += await self._scripted(commands[start : start + _BURST])
+        for index, reply in enumerate(replies):
+            if isinstance(reply, ResponseError):
+                if not str(reply).startswith(WRONG_TYPE.value):
+                    raise reply
+                replies[index] = WRONG_TYPE
+        return replies
+
+    async def _scripted(self, commands: Sequence[Command]) -> list[Any]:
+        replies = await self._try(commands)
+        unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            await self._try([("SCRIPT", "LOAD", text) for text in self._texts.values()])
+            again = await self._try([commands[index] for index in unknown])
+            for index, reply in zip(unknown, again, strict=True):
+                replies[index] = reply
+        return replies
+
+    async def _try(self, commands: Sequence[Command]) -> list[Any]:
+        try:
+            return await self._send(commands)
+        except (RedisConnectionError, OSError):
+            # A pooled connection may have died unseen, and then its neighbours have as well.
+            pool = self._client.connection_pool
+            if isinstance(pool, Pool):
+                await pool.drop_idle()
+            return await self._send(commands)
+
+    async def _send(self, commands: Sequence[Command]) -> list[Any]:
+        async with self._client.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            replies: list[Any] = await pipe.execute(raise_on_error=False)
+            return replies
+
+    async def close(self) -> None:
+        """Closes the client and its pool."""
+        await self._client.aclose()
+        await self._client.connection_pool.aclose()

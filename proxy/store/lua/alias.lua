@@ -1,0 +1,10 @@
+-- Points an alias at a user. What else was there (a mark, "nobody", another id) gives way: aliases prove
+-- themselves when they are followed. An alias that leads there already keeps the longer of the two lives.
+-- KEYS[1]  user:{alias}:{value}
+-- ARGV[1]  the id
+-- ARGV[2]  its life in milliseconds
+-- returns  1
+if redis.pcall('GET', KEYS[1]) ~= ARGV[1] or redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+end
+return 1

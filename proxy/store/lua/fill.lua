@@ -1,0 +1,54 @@
+-- Stores an answer of a user, unless the user was evicted after the ticket was taken.
+-- KEYS[1]  user:id:{id}
+-- ARGV[1]  the ticket's number
+-- ARGV[2]  the field, 'v:{slot}'
+-- ARGV[3]  the answer
+-- ARGV[4]  its life in milliseconds
+-- ARGV[5]  how long a floor is kept, in milliseconds
+-- ARGV[6]  how old a ticket may be, in microseconds; half of ARGV[5] at most, so no ticket outlives a floor
+-- ARGV[7]  how many per-token fields ('v:{view}#{hash}') a user may have
+-- returns  1 stored, 0 refused
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local seq = tonumber(ARGV[1])
+if math.abs(now - seq) > tonumber(ARGV[6]) then
+  return 0
+end
+local floor = redis.pcall('HGET', KEYS[1], 'floor')
+local unknown = type(floor) == 'table'
+if type(floor) == 'string' then
+  unknown = #floor > 16 or not string.find(floor, '^%d+$') or tonumber(floor) > now + tonumber(ARGV[6])
+  if not unknown and seq <= tonumber(floor) then
+    return 0
+  end
+end
+if unknown then
+  -- Somebody overwrote the floor: every ticket that is out by now may be below it.
+  redis.call('DEL', KEYS[1])
+  redis.call('HSET', KEYS[1], 'floor', string.format('%.0f', math.max(now, seq)))
+  redis.call('PEXPIRE', KEYS[1], ARGV[5])
+  return 0
+end
+local limit = tonumber(ARGV[7])
+if string.find(ARGV[2], '#', 1, true) and redis.call('HLEN', KEYS[1]) >= limit
+    and redis.call('HEXISTS', KEYS[1], ARGV[2]) == 0 then
+  local tokens = {}
+  for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+    if string.sub(field, 1, 2) == 'v:' and string.find(field, '#', 1, true) then
+      tokens[#tokens + 1] = field
+    end
+  end
+  if #tokens >= limit then
+    redis.call('HDEL', KEYS[1], unpack(tokens))
+  end
+end
+redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
+local left = redis.call('PTTL', KEYS[1])
+local life = tonumber(ARGV[4])
+if left < 0 and type(floor) == 'string' then
+  life = math.max(life, tonumber(ARGV[5]))
+end
+if left < life then
+  redis.call('PEXPIRE', KEYS[1], string.format('%.0f', life))
+end
+return 1

@@ -1,0 +1,13 @@
+-- Clears an alias for a write. Without its mark, a look-up under way cannot store "nobody" any more. An id stays,
+-- so that a second run (an answer that was lost) still says whom the alias leads to.
+-- KEYS[1]  user:{alias}:{value}
+-- returns  what it held, or '' where there was nothing readable
+local held = redis.pcall('GET', KEYS[1])
+if type(held) ~= 'string' then
+  redis.call('DEL', KEYS[1])
+  return ''
+end
+if string.sub(held, 1, 1) == '!' then
+  redis.call('DEL', KEYS[1])
+end
+return held

