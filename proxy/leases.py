@@ -1,0 +1,131 @@
+"""One fill at a time per cold key: the first caller asks upstream, the others share what it could store."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from proxy.core.errors import UpstreamError
+from proxy.core.model import Entry, Found, Reason, Ref, Ticket, Tier
+from proxy.core.ports import Store
+from proxy.singleflight import SingleFlight
+
+# Above this many callers of one cold key the next one asks upstream itself: a bound on memory, not on work.
+MAX_WAITERS = 1000
+# How often an abandoned or outdated flight is tried again before a caller goes alone.
+ATTEMPTS = 3
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Generic[T]):
+    """What a loader brought: `value` for its own caller, `entry` to store and share (None: not storable)."""
+
+    value: T
+    entry: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Another caller's answer, stored a moment ago."""
+
+    found: Found
+    collapsed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Own(Generic[T]):
+    """The caller's own answer; `refused` says why its entry, if it had one, was not stored."""
+
+    value: T
+    stored: bool
+    refused: Reason | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Alone:
+    """Landed by a leader whose answer nobody may share; `error` where upstream could not be asked."""
+
+    error: UpstreamError | None = None
+
+
+class Leases:
+    """The fills under way in this process. `wait_timeout` is in seconds, `now` the wall clock."""
+
+    def __init__(self, store: Store, *, wait_timeout: float, now: Callable[[], float]) -> None:
+        self._store = store
+        self._wait_timeout = wait_timeout
+        self._now = now
+        self._flights: SingleFlight[Ref, Found | _Alone] = SingleFlight(MAX_WAITERS)
+
+    @property
+    def landed(self) -> int:
+        """Fills that have ended so far; a caller notes it before its own look-up (see `fill_once`)."""
+        return self._flights.landed
+
+    def under_way(self, ref: Ref) -> bool:
+        """Is somebody filling this key now?"""
+        return ref in self._flights.flights
+
+    async def fill_once(
+        self, ref: Ref, seen: int, loader: Callable[[Ticket], Awaitable[Loaded[T]]]
+    ) -> Shared | Own[T]:
+        """Runs `loader` once for all concurrent callers of a cold key and shares what could be stored.
+
+        `seen` is `landed` from before the caller's own look-up. The loader gets a ticket that was
+        taken before it runs. A waiter is never given an answer that an eviction has made stale meanwhile:
+        such a fill is refused, and the waiter tries again. Raises what the loader raises.
+        """
+        for _ in range(ATTEMPTS):
+            joined = self._flights.join(ref)
+            if joined is None:
+                break
+            flight, leads = joined
+            if leads:
+                with flight:
+                    if self._flights.landed > seen:
+                        # A flight for this key may have landed between the look-up and the join.
+                        again = await self._store.get(ref)
+                        if isinstance(again, Found) and again.entry.expires > self._now():
+                            flight.land(again)
+                            return Shared(again, collapsed=False)
+                    try:
+                        own, found = await self._load(ref, loader)
+                    except UpstreamError as error:
+                        flight.land(_Alone(error))
+                        raise
+                    if found is not None:
+                        flight.land(found)
+                    elif own.refused is not Reason.STALE_FILL:
+                        flight.land(_Alone())
+                    return own
+            try:
+                landed = await flight.wait(self._wait_timeout)
+            except TimeoutError:
+                break
+            if isinstance(landed, Found):
+                return Shared(landed, collapsed=True)
+            if landed is not None:
+                if landed.error is not None:
+                    raise landed.error
+                break
+            seen = self._flights.landed
+        return await self.alone(ref, loader)
+
+    async def alone(self, ref: Ref, loader: Callable[[Ticket], Awaitable[Loaded[T]]]) -> Own[T]:
+        """Runs `loader` for this caller only; what it brings is stored all the same."""
+        own, _ = await self._load(ref, loader)
+        return own
+
+    async def _load(
+        self, ref: Ref, loader: Callable[[Ticket], Awaitable[Loaded[T]]]
+    ) -> tuple[Own[T], Found | None]:
+        ticket = await self._store.ticket(ref)
+        loaded = await loader(ticket)
+        if loaded.entry is None:
+            return Own(loaded.value, stored=False, refused=None), None
+        refused = await self._store.fill(ref, loaded.entry, ticket)
+        own = Own(loaded.value, stored=refused is None, refused=refused)
+        return own, None if refused is not None else Found(loaded.entry, Tier.MEMORY)

@@ -1,0 +1,98 @@
+"""The walk: match → identify → allow → key → cache → reply. Knows no framework; one Outcome a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import assert_never
+
+from proxy.core.errors import ClientError, InvalidToken, UpstreamError
+from proxy.core.forwarding import has_override
+from proxy.core.headers import Headers
+from proxy.core.model import Outcome, Reason, Reply, Request
+from proxy.core.problems import error_reply, problem_reply
+from proxy.core.replies import finished
+from proxy.core.routing import READS, Match, Router
+from proxy.core.settings import Introspect, Lookup, Mode, Pass, Write
+from proxy.steps.batch import Batches, batch
+from proxy.steps.exchange import Exchange, Services, send
+from proxy.steps.introspect import introspect
+from proxy.steps.lookup import bypass, lookup
+from proxy.steps.write import write
+
+# RFC 6750 §3: the challenge that goes with a refused token.
+CHALLENGE = ((b"WWW-Authenticate", b'Bearer error="invalid_token"'),)
+
+
+class Pipeline:
+    """Walks requests; each finished one is shown to `observe` once."""
+
+    def __init__(self, services: Services, observe: Callable[[Outcome], None]) -> None:
+        self.services = services
+        self.router = Router(services.settings.routes)
+        self._observe = observe
+        self._batches = Batches()
+        self._mode = services.settings.mode
+
+    async def __call__(self, request: Request) -> Reply:
+        """The answer to one request; what the client or upstream did wrong is a problem+json answer."""
+        outcome = Outcome(method=request.method)
+        try:
+            reply = await self._walk(request, outcome)
+        except InvalidToken as error:
+            reply = problem_reply(error.status, error.problem, error.detail, CHALLENGE)
+        except (ClientError, UpstreamError) as error:
+            reply = error_reply(error)
+        finally:
+            # Here and not below, so that a request whose client hung up is observed as well.
+            self._observe(outcome)
+        return finished(reply, outcome)
+
+    async def _walk(self, request: Request, outcome: Outcome) -> Reply:
+        match = self.match(request.method, request.target, request.headers)
+        if match is None:
+            outcome.reason = Reason.NO_ROUTE
+            return await send(self.services, request, outcome)
+        outcome.route = match.route.name
+        x = Exchange(self.services, request, match.route, match.values, outcome)
+        action = match.route.action
+        if isinstance(action, Pass):
+            outcome.reason = Reason.PASS_ROUTE
+            return await x.forward()
+        if isinstance(action, Write) or (isinstance(action, Lookup) and match.implied):
+            outcome.kind = "write"
+            return await write(x, action)
+        if self._mode is Mode.OFF:
+            outcome.reason = Reason.MODE_OFF
+            return await x.forward()
+        outcome.kind = "introspect" if isinstance(action, Introspect) else "lookup"
+        why = unkeyed(request)
+        if why is not None:
+            return await bypass(x, why)
+        match action:
+            case Lookup(many=True):
+                outcome.kind = "batch"
+                return await batch(x, action, self._batches)
+            case Lookup():
+                return await lookup(x, action)
+            case Introspect():
+                return await introspect(x, action)
+            case _:
+                assert_never(action)
+
+    def match(self, method: str, target: str, headers: Headers) -> Match | None:
+        """The route of a request; one whose real method may hide in a header is a write on its path."""
+        match = self.router.match(method, target)
+        if method in READS and has_override(headers):
+            return self.router.match_write_path(target) or match
+        return match
+
+
+def unkeyed(request: Request) -> Reason | None:
+    """What makes a GET mean something that no key holds (design §7.8), if anything does."""
+    if request.body is not None:
+        return Reason.REQUEST_BODY
+    if has_override(request.headers):
+        return Reason.OVERRIDE_HEADER
+    if "upgrade" in request.headers:
+        return Reason.REQUEST_UPGRADE
+    return None

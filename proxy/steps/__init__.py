@@ -1,0 +1,1 @@
+"""The steps that the pipeline walks, one module per kind of route."""

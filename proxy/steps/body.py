@@ -1,0 +1,96 @@
+"""Reading a body up to a limit, and giving it back whole where it goes over."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from proxy.core.headers import Headers
+from proxy.core.model import Reply
+
+
+class Rest:
+    """A body whose beginning was read already: yields that, then what follows.
+
+    To be closed where it is not read to its end.
+    """
+
+    def __init__(self, read: list[bytes], body: AsyncIterator[bytes]) -> None:
+        self._read = read
+        self._body = body
+
+    def __aiter__(self) -> Rest:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._read:
+            return self._read.pop(0)
+        return await self._body.__anext__()
+
+    async def aclose(self) -> None:
+        """Gives the connection back, or closes it."""
+        self._read.clear()
+        await close(self._body)
+
+
+async def close(body: Any) -> None:
+    """Closes a streamed body that will not be read on; complete bytes need nothing."""
+    aclose = getattr(body, "aclose", None)
+    if aclose is not None:
+        await aclose()
+
+
+async def read(reply: Reply, limit: int) -> bytes | Rest:
+    """The whole body if it has at most `limit` bytes, else an iterator over all of it.
+
+    Raises UpstreamError where it breaks off. At most `limit` bytes and one chunk are held.
+    """
+    body = reply.body
+    if isinstance(body, bytes):
+        if len(body) <= limit:
+            return body
+        return Rest([body], _nothing())
+    length = Headers(reply.headers).get("content-length")
+    if length is not None and length.isdecimal() and int(length) > limit:
+        return Rest([], body)
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in body:
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            return Rest(chunks, body)
+    return b"".join(chunks)
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    no_chunks: tuple[bytes, ...] = ()
+    for chunk in no_chunks:
+        yield chunk
+
+
+class Tee:
+    """Passes a request body on while keeping a copy of at most `limit` bytes; `copy` is None beyond it."""
+
+    def __init__(self, body: AsyncIterator[bytes], limit: int) -> None:
+        self._body = body
+        self._limit = limit
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def __aiter__(self) -> Tee:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await self._body.__anext__()
+        self._size += len(chunk)
+        if self._size <= self._limit:
+            self._chunks.append(chunk)
+        else:
+            self._chunks.clear()
+        return chunk
+
+    @property
+    def copy(self) -> bytes | None:
+        """What has passed so far, or None where it was more than the limit."""
+        return b"".join(self._chunks) if self._size <= self._limit else None

@@ -1,0 +1,102 @@
+"""Who is asking, and may they have the shared copy? (design §4, access)
+
+A good token of an active user opens a `token` route. The user's state comes from the cache: the stored
+user, or the note that upstream accepted one of this user's tokens a moment ago. Both go when the user is
+written, so a deactivation takes the caller's access with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy.core.access import Denied, allow, has_credentials
+from proxy.core.model import Absent, Entry, Found, Reason, Ref
+from proxy.core.settings import Access
+from proxy.core.tokens import Identity, Rejected, bearer
+from proxy.steps.exchange import Exchange
+
+# The slot of a user that says: upstream accepted a token of this user.
+VOUCHED = "+vouched"  # no view can be called that
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """`denied` is None where the caller may have the shared copy.
+
+    `vouch` names the user whose token upstream is about to judge: an acceptance is worth remembering.
+    """
+
+    denied: Reason | None
+    vouch: Identity | None = None
+    guarded: bool = False
+
+
+def identify(x: Exchange) -> Identity | Rejected | None:
+    """The caller by their bearer token; None where there is none, or no `tokens` block to prove it with."""
+    if x.services.verifier is None:
+        return None
+    token = bearer(x.request.headers)
+    if token is None:
+        return None
+    if isinstance(token, Rejected):
+        return token
+    return x.services.verifier.verify(token, x.services.now())
+
+
+async def admitted(x: Exchange, access: Access) -> Caller:
+    """Applies the route's access rule to this caller.
+
+    `guarded`: the careful default met credentials, so only what RFC 9111 §3.5 allows may be shared.
+    """
+    if access is Access.ANYONE:
+        return Caller(None)
+    identity = identify(x) if access is Access.TOKEN else None
+    verdict = allow(access, has_credentials=has_credentials(x.request.headers), identity=identity)
+    if isinstance(verdict, Denied):
+        if access is Access.UNSET:
+            return Caller(None, guarded=True)
+        return Caller(verdict.reason)
+    if not isinstance(identity, Identity):
+        return Caller(None)
+    state = await user_state(x, identity)
+    return Caller(state, vouch=identity if state is Reason.TOKEN_USER_UNKNOWN else None)
+
+
+async def user_state(x: Exchange, identity: Identity) -> Reason | None:
+    """None for a user known to be active, else why the token can't be called good from here."""
+    cache, now = x.services.cache, x.services.now()
+    for slot in (VOUCHED, x.services.user_view):
+        looked = await cache.get(Ref("id", identity.user_id, slot))
+        if isinstance(looked, Absent) or looked.entry.expires <= now:
+            continue
+        state = entry_state(x, looked)
+        if state is not Reason.TOKEN_USER_UNKNOWN:
+            return state
+    return Reason.TOKEN_USER_UNKNOWN
+
+
+def entry_state(x: Exchange, found: Found) -> Reason | None:
+    """What a stored answer about a user says of their tokens."""
+    entry = found.entry
+    if entry.status == 404:
+        return Reason.USER_GONE
+    if entry.active is False:
+        return Reason.USER_INACTIVE
+    if entry.active is None and x.services.settings.user.active is not None:
+        return Reason.TOKEN_USER_UNKNOWN
+    return None
+
+
+def vouch_ref(identity: Identity) -> Ref:
+    """Where the note is kept that upstream accepted a token of this user."""
+    return Ref("id", identity.user_id, VOUCHED)
+
+
+def vouch(x: Exchange, identity: Identity, status: int, ttl: float) -> Entry | None:
+    """The note for `ttl` seconds, if upstream's status shows that it accepted the token."""
+    if status not in (200, 404) or ttl <= 0:
+        return None
+    now = x.services.now()
+    return Entry(
+        user_id=identity.user_id, active=True, status=204, stored=now, expires=now + ttl, dead=now + ttl
+    )

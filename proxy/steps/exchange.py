@@ -1,0 +1,61 @@
+"""One request on its walk: what it is, what serves it, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from proxy.cache import UserCache
+from proxy.core import forwarding
+from proxy.core.errors import UpstreamError
+from proxy.core.model import Outcome, Reply, Request
+from proxy.core.ports import Upstream
+from proxy.core.redaction import Redactor
+from proxy.core.settings import Route, Settings
+from proxy.core.tokens import Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What lives as long as the process. `now` is the wall clock in seconds.
+
+    `user_view` is the view whose answers show whether a user is active.
+    """
+
+    settings: Settings
+    cache: UserCache
+    upstream: Upstream
+    verifier: Verifier | None
+    redactor: Redactor
+    user_view: str
+    now: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request that matched `route` with these decoded values; steps write its `outcome`."""
+
+    services: Services
+    request: Request
+    route: Route
+    values: Mapping[str, str | tuple[str, ...]]
+    outcome: Outcome
+
+    async def forward(self, *, fill: bool = False, target: str | None = None) -> Reply:
+        """Upstream's answer, its head rewritten for the client; `fill` where it may be shared.
+
+        Raises UpstreamError.
+        """
+        request = self.request if target is None else replace(self.request, target=target)
+        return await send(self.services, request, self.outcome, fill=fill)
+
+
+async def send(services: Services, request: Request, outcome: Outcome, *, fill: bool = False) -> Reply:
+    """Forwards `request` and notes in `outcome` what upstream said. Raises UpstreamError."""
+    try:
+        reply = await services.upstream.send(forwarding.forwarded(request, fill=fill))
+    except UpstreamError:
+        outcome.upstream_failed = True
+        raise
+    outcome.upstream_status = reply.status
+    return replace(reply, headers=forwarding.returned(reply.headers, "1.1"))

@@ -1,0 +1,139 @@
+"""What would be done with a request, and why: the walk without upstream and without counting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy.core import policy
+from proxy.core.cachecontrol import request_directives
+from proxy.core.keys import redis_key, user_id
+from proxy.core.model import Found, Outcome, Reason, Ref, Request
+from proxy.core.routing import Match
+from proxy.core.settings import Answer, Introspect, Lookup, Mode, Pass, Write
+from proxy.core.tokens import Rejected
+from proxy.steps.callers import admitted, entry_state, identify, user_state
+from proxy.steps.exchange import Exchange, Services
+from proxy.steps.lookup import make_ref
+
+
+async def explain(
+    services: Services, request: Request, match: Match | None, unkeyed: Reason | None
+) -> dict[str, Any]:
+    """`{"route", "kind", "access", "view", "keys", "would_be", "reason", "why", …}`; `keys` as in Redis."""
+    if match is None:
+        return _said({"route": None, "kind": "pass"}, "BYPASS", Reason.NO_ROUTE)
+    x = Exchange(services, request, match.route, match.values, Outcome())
+    action = match.route.action
+    told: dict[str, Any] = {"route": match.route.name}
+    if isinstance(action, Pass):
+        return _said(told | {"kind": "pass"}, "BYPASS", Reason.PASS_ROUTE)
+    if isinstance(action, Write) or match.implied:
+        return _said(
+            told | {"kind": "write", "implied": match.implied, "evicts": _evicts(x, match)},
+            "BYPASS",
+            Reason.WRITE,
+        )
+    told["kind"] = "introspect" if isinstance(action, Introspect) else "batch" if action.many else "lookup"
+    told |= {"view": action.view, "ttl_seconds": services.settings.views[action.view].ttl}
+    if services.settings.mode is Mode.OFF:
+        return _said(told, "BYPASS", Reason.MODE_OFF)
+    if unkeyed is not None:
+        return _said(told, "BYPASS", unkeyed)
+    if isinstance(action, Introspect):
+        return await _introspection(x, action, told)
+    return await _lookup(x, action, told)
+
+
+async def _lookup(x: Exchange, action: Lookup, told: dict[str, Any]) -> dict[str, Any]:
+    told["access"] = x.route.access.value
+    value = x.values[action.var]
+    refs = [
+        make_ref(x.services.settings, action.by, one, action.view)
+        for one in ((value,) if isinstance(value, str) else value)
+    ]
+    if not refs or None in refs:
+        return _said(told, "BYPASS", Reason.KEY_UNUSABLE)
+    told["keys"] = [redis_key(ref.key, ref.value) for ref in refs if ref is not None]
+    caller = await admitted(x, x.route.access)
+    if caller.denied is not None:
+        return _said(told, "BYPASS" if caller.vouch is None else "MISS", caller.denied)
+    if caller.guarded and action.many:
+        return _said(told, "BYPASS", Reason.CREDENTIALS)
+    results = [await _stored(x, ref) for ref in refs if ref is not None]
+    if len(results) > 1:
+        told["stored"] = sum(would == "HIT" for would, _, _ in results)
+        hit = told["stored"] == len(results)
+        return _said(told, "HIT" if hit else "MISS", None if hit else Reason.PARTIAL)
+    would, reason, more = results[0]
+    return _said(told | more, would, reason)
+
+
+async def _introspection(x: Exchange, action: Introspect, told: dict[str, Any]) -> dict[str, Any]:
+    told["answer"] = action.answer.value
+    identity = identify(x)
+    if isinstance(identity, Rejected):
+        return _said(told, "401", identity.reason)
+    if identity is None:
+        return _said(told, "BYPASS", Reason.TOKEN_MISSING)
+    state = await user_state(x, identity)
+    if state in (Reason.USER_GONE, Reason.USER_INACTIVE):
+        return _said(told, "401", state)
+    slot = action.view if action.answer is Answer.VIEW else f"{action.view}#{identity.token_hash}"
+    ref = Ref("id", identity.user_id, slot)
+    told["keys"] = [redis_key("id", ref.value)]
+    would, reason, more = await _stored(x, ref)
+    return _said(told | more, would, reason)
+
+
+async def _stored(x: Exchange, ref: Ref) -> tuple[str, Reason | None, dict[str, Any]]:
+    looked = await x.services.cache.get(ref)
+    if not isinstance(looked, Found):
+        return "MISS", looked.reason, {}
+    view = x.services.settings.views[ref.slot.split("#")[0]]
+    plan = policy.plan(looked.entry, view, request_directives(x.request.headers), x.services.now())
+    more = {"tier": looked.tier.value, "status": looked.entry.status}
+    match plan:
+        case policy.Fresh(age, ttl):
+            if entry_state(x, looked) is Reason.USER_INACTIVE:
+                more["user"] = "inactive"
+            return "HIT", None, more | {"age_seconds": age, "fresh_for_seconds": ttl}
+        case policy.Stale(age, _):
+            return "STALE", None, more | {"age_seconds": age}
+        case policy.Expired(reason, _):
+            return "MISS", reason, more
+
+
+def _evicts(x: Exchange, match: Match) -> list[str]:
+    action = match.route.action
+    if isinstance(action, Write):
+        if action.all:
+            return ["everything"]
+        return [f"the user whose {one.key} is {'.'.join((one.place, *one.path))}" for one in action.targets]
+    if not isinstance(action, Lookup):
+        return []
+    value = x.values.get(action.var, ())
+    texts = (value,) if isinstance(value, str) else value
+    return [f"the user whose {action.by} is {user_id(one) or 'unusable'}" for one in texts] or [
+        "the user in upstream's answer; everything if it names none"
+    ]
+
+
+_WHY = {
+    None: "a stored answer may be served to this caller",
+    Reason.NO_ROUTE: "no route matches this method and URL exactly, so it is forwarded and nothing is stored",
+    Reason.PASS_ROUTE: "the route says pass",
+    Reason.WRITE: "a write is always forwarded; when it succeeds, the users it changes are evicted",
+    Reason.MODE_OFF: "MODE is off: everything is forwarded",
+    Reason.ABSENT: "nothing is stored for this key",
+    Reason.EXPIRED: "what is stored has expired",
+    Reason.TOKEN_MISSING: "the route asks for a bearer token and there is none; give one with -H",
+    Reason.TOKEN_USER_UNKNOWN: "the token is good; whether its user is active is not known, so upstream is asked",
+    Reason.CREDENTIALS: "without an access rule the copy is not for requests with credentials",
+    Reason.KEY_UNUSABLE: "the value can't be a key: empty, too long or unprintable",
+    Reason.PARTIAL: "not all of the users are stored; upstream is asked for the rest",
+}
+
+
+def _said(told: dict[str, Any], would_be: str, reason: Reason | None) -> dict[str, Any]:
+    why = _WHY.get(reason) or f"because of {reason.value if reason else ''}"
+    return told | {"would_be": would_be, "reason": None if reason is None else reason.value, "why": why}

@@ -1,0 +1,51 @@
+"""Introspection: is this token good, and who is its user? Bad tokens cost upstream nothing (design §4)."""
+
+from __future__ import annotations
+
+from proxy.core.errors import InvalidToken
+from proxy.core.model import Found, Reason, Ref, Reply
+from proxy.core.settings import Answer, Introspect
+from proxy.core.tokens import Rejected
+from proxy.steps.callers import Caller, entry_state, identify, user_state
+from proxy.steps.exchange import Exchange
+from proxy.steps.lookup import Plan, answer, bypass, rules_of
+
+
+async def introspect(x: Exchange, action: Introspect) -> Reply:
+    """Answers about the caller's token.
+
+    Raises InvalidToken for one that is provably bad: by itself, or because its user is gone or inactive.
+    """
+    view = x.services.settings.views[action.view]
+    x.outcome.view = view.name
+    identity = identify(x)
+    if isinstance(identity, Rejected):
+        raise _refusal(x, identity.reason)
+    if identity is None:
+        return await bypass(x, Reason.TOKEN_MISSING)
+    if action.answer is Answer.VIEW:
+        ref = Ref("id", identity.user_id, view.name)
+        rules = rules_of(x, view, Caller(None))
+        return await answer(x, Plan(ref, view, rules, Caller(None), usable=lambda found: _proven(x, found)))
+    state = await user_state(x, identity)
+    if state in (Reason.USER_GONE, Reason.USER_INACTIVE):
+        raise _refusal(x, state)
+    ref = Ref("id", identity.user_id, f"{view.name}#{identity.token_hash}")
+    rules = rules_of(x, view, Caller(None), per_token=True, exp=identity.exp)
+    return await answer(x, Plan(ref, view, rules, Caller(None)))
+
+
+def _proven(x: Exchange, found: Found) -> Reason | None:
+    """Refuses the token of a user known to be gone or inactive; a reason where the copy can't tell."""
+    if found.entry.expires <= x.services.now():
+        # What is stale can't refuse anybody; whether it may be served is the policy's to say.
+        return None
+    state = entry_state(x, found)
+    if state in (Reason.USER_GONE, Reason.USER_INACTIVE):
+        raise _refusal(x, state)
+    return state
+
+
+def _refusal(x: Exchange, reason: Reason) -> InvalidToken:
+    x.outcome.reason, x.outcome.refused = reason, True
+    return InvalidToken(reason)

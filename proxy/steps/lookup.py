@@ -1,0 +1,254 @@
+"""A look-up of one stored answer: hit, or one upstream call for all who ask meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from proxy.core import policy
+from proxy.core.admission import Rules, Verdict, admit, clean
+from proxy.core.cachecontrol import RequestDirectives, parse, request_directives
+from proxy.core.errors import ClientError, UpstreamError
+from proxy.core.headers import Headers
+from proxy.core.keys import normalise, user_id
+from proxy.core.model import Entry, Found, Outcome, Reason, Ref, Reply, Request, Ticket, XCache
+from proxy.core.replies import from_entry
+from proxy.core.settings import Lookup, Settings, View
+from proxy.core.tokens import Identity
+from proxy.leases import Loaded, Shared
+from proxy.steps import body as bodies
+from proxy.steps.callers import Caller, admitted, vouch, vouch_ref
+from proxy.steps.exchange import Exchange
+
+# RFC 5861 §4: what counts as an error that a stale answer may stand in for.
+STALE_IF_STATUS = frozenset({500, 502, 503, 504})
+
+
+def make_ref(settings: Settings, key: str, value: str, slot: str) -> Ref | None:
+    """The one spelling of a key; None where the value can't be one."""
+    alias = settings.user.key(key)
+    normal = (
+        user_id(value) if key == "id" else normalise(value, ignore_case=bool(alias and alias.ignore_case))
+    )
+    return None if normal is None else Ref(key, normal, slot)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one stored answer is looked up, refilled and judged; made by the route's kind.
+
+    `usable` may turn a stored answer down with a reason; `loaded` is told of what upstream said.
+    """
+
+    ref: Ref
+    view: View
+    rules: Rules
+    caller: Caller
+    usable: Callable[[Found], Reason | None] | None = None
+
+
+async def lookup(x: Exchange, action: Lookup) -> Reply:
+    """Answers `GET` of one user by any of its keys."""
+    settings = x.services.settings
+    view = settings.views[action.view]
+    x.outcome.view = view.name
+    value = x.values[action.var]
+    ref = make_ref(settings, action.by, value, view.name) if isinstance(value, str) else None
+    if ref is None:
+        return await bypass(x, Reason.KEY_UNUSABLE)
+    caller = await admitted(x, x.route.access)
+    if caller.denied is not None and caller.vouch is None:
+        return await bypass(x, caller.denied)
+    return await answer(x, Plan(ref, view, rules_of(x, view, caller), caller))
+
+
+def rules_of(
+    x: Exchange, view: View, caller: Caller, *, per_token: bool = False, exp: float | None = None
+) -> Rules:
+    """What this route says about its answers, for the admission."""
+    return Rules(
+        view=view,
+        model=x.services.settings.user,
+        redactor=x.services.redactor,
+        secrets=x.route.secrets,
+        credentials_checked=not caller.guarded,
+        per_token=per_token,
+        token_exp=exp,
+    )
+
+
+async def answer(x: Exchange, plan: Plan) -> Reply:
+    """Serves `plan.ref` from the cache, or from upstream through it."""
+    directives = request_directives(x.request.headers)
+    if directives.no_store:
+        return await bypass(x, Reason.REQUEST_NO_STORE)
+    x.outcome.x_cache = XCache.MISS
+    if plan.caller.vouch is not None:
+        return await _vouched(x, plan, plan.caller.vouch)
+    seen = x.services.cache.leases.landed
+    spare: Found | None = None
+    looked = await x.services.cache.get(plan.ref)
+    if isinstance(looked, Found):
+        served, spare = _served(x, plan, looked, directives)
+        if served is not None:
+            return served
+    else:
+        x.outcome.reason = looked.reason
+    if directives.only_if_cached:
+        x.outcome.refused = True
+        raise ClientError(
+            504, "only-if-cached", "Nothing fresh is stored, and the request forbids to ask upstream."
+        )
+    if x.request.method == "HEAD":
+        # The answer to a HEAD has no body to store; a GET fills the entry that both are answered from.
+        return await x.forward()
+    alone = plan.caller.guarded or directives.no_cache or directives.max_age is not None
+    try:
+        reply = await _filled(x, plan, None if alone else seen)
+    except UpstreamError:
+        if spare is None:
+            raise
+        return _stale(x, spare)
+    if spare is not None and reply.status in STALE_IF_STATUS:
+        await bodies.close(reply.body)
+        return _stale(x, spare)
+    return reply
+
+
+async def bypass(x: Exchange, reason: Reason) -> Reply:
+    """Upstream's answer for this request alone, still without secret-looking fields."""
+    x.outcome.x_cache, x.outcome.reason = XCache.BYPASS, reason
+    if x.request.method == "HEAD":
+        return await x.forward()
+    reply = await x.forward(fill=True)
+    body = await bodies.read(reply, x.services.settings.user.max_size)
+    if isinstance(body, bodies.Rest):
+        return replace(reply, body=body)
+    verdict = clean(x.services.redactor, x.route.secrets, reply, body)
+    x.outcome.taken = verdict.taken
+    return replace(reply, headers=verdict.headers, body=verdict.body)
+
+
+async def vouched_bypass(x: Exchange, identity: Identity, ttl: float) -> Reply:
+    """A bypass that lets upstream judge a caller nobody knows yet, and remembers that it accepted."""
+    ref = vouch_ref(identity)
+    ticket = await x.services.cache.ticket(ref)
+    reply = await bypass(x, Reason.TOKEN_USER_UNKNOWN)
+    note = vouch(x, identity, reply.status, ttl)
+    if note is not None:
+        await x.services.cache.fill(ref, note, ticket)
+    return reply
+
+
+async def _vouched(x: Exchange, plan: Plan, identity: Identity) -> Reply:
+    """Lets upstream judge a caller nobody knows yet, once for all of that user's requests meanwhile."""
+    x.outcome.reason = Reason.TOKEN_USER_UNKNOWN
+    leases = x.services.cache.leases
+
+    async def judge(_: Ticket) -> Loaded[Reply]:
+        reply = await _filled(x, plan, None)
+        return Loaded(reply, vouch(x, identity, reply.status, plan.view.ttl))
+
+    result = await leases.fill_once(vouch_ref(identity), leases.landed, judge)
+    if isinstance(result, Shared):
+        return await answer(x, replace(plan, caller=Caller(None)))
+    return result.value
+
+
+def _served(
+    x: Exchange, plan: Plan, found: Found, directives: RequestDirectives
+) -> tuple[Reply | None, Found | None]:
+    """(reply, None) where the stored answer may be served now, else (None, what to fall back on)."""
+    unusable = plan.usable(found) if plan.usable is not None else None
+    if plan.caller.guarded and not _public(found.entry):
+        unusable = Reason.CREDENTIALS
+    if unusable is not None:
+        x.outcome.reason = unusable
+        return None, None
+    now = x.services.now()
+    match policy.plan(found.entry, plan.view, directives, now):
+        case policy.Fresh(_, ttl):
+            x.outcome.x_cache, x.outcome.tier, x.outcome.ttl = XCache.HIT, found.tier, ttl
+            return from_entry(x.request, found.entry, now), None
+        case policy.Stale(_, revalidate):
+            if revalidate:
+                _refresh(x, plan)
+            return _stale(x, found), None
+        case policy.Expired(reason, stale_if_error):
+            x.outcome.reason = reason
+            return None, found if stale_if_error else None
+
+
+def _stale(x: Exchange, found: Found) -> Reply:
+    x.outcome.x_cache, x.outcome.tier = XCache.STALE, found.tier
+    x.outcome.ttl = int(found.entry.expires - x.services.now())
+    return from_entry(x.request, found.entry, x.services.now())
+
+
+def _public(entry: Entry) -> bool:
+    # RFC 9111 §3.5: only an answer that says so may serve requests with credentials of others.
+    control = parse(Headers(entry.headers).joined("cache-control"))
+    return "public" in control or "s-maxage" in control or "must-revalidate" in control
+
+
+async def _filled(x: Exchange, plan: Plan, seen: int | None) -> Reply:
+    """Asks upstream and stores; with `seen` (see `Leases.fill_once`) shares the call with all who ask."""
+    loader = _loader(x, plan)
+    leases = x.services.cache.leases
+    result = await (
+        leases.alone(plan.ref, loader) if seen is None else leases.fill_once(plan.ref, seen, loader)
+    )
+    if isinstance(result, Shared):
+        entry, now = result.found.entry, x.services.now()
+        unusable = plan.usable(result.found) if plan.usable is not None else None
+        if unusable is not None:
+            return await bypass(x, unusable)
+        x.outcome.x_cache, x.outcome.tier = XCache.HIT, result.found.tier
+        x.outcome.collapsed, x.outcome.ttl = result.collapsed, int(entry.expires - now)
+        return from_entry(x.request, entry, now)
+    x.outcome.stored = result.stored
+    if result.refused is not None:
+        x.outcome.skipped = result.refused
+    return result.value
+
+
+def _loader(x: Exchange, plan: Plan) -> Callable[[Ticket], Awaitable[Loaded[Reply]]]:
+    async def load(_: Ticket) -> Loaded[Reply]:
+        reply = await x.forward(fill=True)
+        body = await bodies.read(reply, x.services.settings.user.max_size)
+        if isinstance(body, bodies.Rest):
+            x.outcome.skipped = Reason.TOO_LARGE
+            return Loaded(replace(reply, body=body), None)
+        verdict = admit(plan.rules, plan.ref, x.request.headers, reply, body, x.services.now())
+        x.outcome.taken = verdict.taken
+        return Loaded(_judged(x, reply, verdict), verdict.entry)
+
+    return load
+
+
+def _judged(x: Exchange, reply: Reply, verdict: Verdict) -> Reply:
+    if verdict.entry is not None:
+        x.outcome.ttl = round(verdict.entry.expires - verdict.entry.stored)
+        return from_entry(x.request, verdict.entry, None)
+    x.outcome.skipped = verdict.reason
+    return replace(reply, headers=verdict.headers, body=verdict.body)
+
+
+def _refresh(x: Exchange, plan: Plan) -> None:
+    """Asks upstream behind a stale answer, once however many readers come by."""
+    cache = x.services.cache
+    if cache.leases.under_way(plan.ref):
+        return
+    # The client's connection ends with its answer, so what runs behind it has an outcome of its own.
+    background = Exchange(x.services, _without_body(x.request), x.route, x.values, Outcome())
+
+    async def refresh() -> None:
+        result = await cache.leases.fill_once(plan.ref, cache.leases.landed, _loader(background, plan))
+        if not isinstance(result, Shared):
+            await bodies.close(result.value.body)
+
+    cache.in_background(refresh())
+
+
+def _without_body(request: Request) -> Request:
+    return replace(request, method="GET", body=None)
