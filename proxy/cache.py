@@ -13,12 +13,12 @@ import orjson
 from proxy.core.errors import SecretFieldError
 from proxy.core.keys import identify, normalise
 from proxy.core.keys import user_id as id_text
-from proxy.core.model import Entry, Evicted, Found, Looked, Reason, Ref, Ticket
+from proxy.core.model import Batch, Entry, Evicted, Fence, Found, Looked, Reason, Ref, Ticket
 from proxy.core.ports import Store
 from proxy.core.redaction import Redactor
 from proxy.core.settings import RedisSettings, UserKey, UserModel
 from proxy.leases import Leases
-from proxy.store.opened import open_store
+from proxy.store.opened import Join, open_store
 
 log = logging.getLogger("proxy.cache")
 
@@ -30,6 +30,17 @@ DEFAULT_MODEL = UserModel(
     ),
     active=("is_active",),
 )
+
+
+def open_users(redis: RedisSettings, max_users: int) -> Store:
+    """The store that the settings ask for, joined to the feed of its replicas where there is Redis."""
+
+    def feed() -> Join:
+        from proxy.feed import join
+
+        return join
+
+    return open_store(redis, max_users, feed)
 
 
 class UserCache:
@@ -55,7 +66,7 @@ class UserCache:
         now: Callable[[], float] = time.time,
     ) -> None:
         if source is None or isinstance(source, str):
-            source = open_store(RedisSettings(url=source), max_users)
+            source = open_users(RedisSettings(url=source), max_users)
         self.store: Store = source
         self._model = model
         self._view = view
@@ -96,6 +107,20 @@ class UserCache:
     ) -> Evicted:
         """Removes users with all their keys, and whatever says that nobody has these aliases."""
         return await self.store.evict(user_ids, aliases, everything=everything)
+
+    async def fence(self, batch: Batch) -> Fence:
+        """Before a write: what `batch` names is neither answered nor stored until `settle`.
+
+        Raises StoreError where the settings refuse writes that Redis can't be told of.
+        """
+        return await self.store.fence(batch)
+
+    async def settle(self, fence: Fence, batch: Batch | None, *, linger: float = 0.0) -> Evicted:
+        """After a write: evicts `batch` (None: nothing was changed) and takes the fence down.
+
+        It stands for `linger` more seconds where upstream may still be at work, and evicts once more.
+        """
+        return await self.store.settle(fence, batch, linger=linger)
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs `work` behind an answer already given; its failure is logged by type and goes no further."""

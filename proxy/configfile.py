@@ -149,7 +149,7 @@ class Reader:
         if len(data) > MAX_BYTES:
             raise _UnreadableError(0, f"larger than {MAX_BYTES} bytes; this is not a routes file")
         try:
-            text = data.decode("utf-8-sig")
+            text = data.decode()
             raw = yaml.compose(text, Loader=yaml.SafeLoader)
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1

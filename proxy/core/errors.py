@@ -78,6 +78,17 @@ class StoreError(ProxyError):
     """A store could not answer. Never reaches a client: a cache failure is not a request failure."""
 
 
+class StoresAway(ClientError):
+    """A write is refused because Redis can't be told of it, and the settings say so."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            503,
+            "store-unreachable",
+            "Redis can't be told of this write, and on_redis_loss says to refuse it.",
+        )
+
+
 class ConfigError(ProxyError):
     """All mistakes of the settings, reported together. `mistakes` is a tuple of one-line sentences."""
 

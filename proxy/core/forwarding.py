@@ -128,7 +128,8 @@ def request_head(request: Request, authority: bytes) -> tuple[bytes, int | None]
     A request without `Host` (HTTP/1.0, or one of our own) gets `authority` (RFC 9112 §3.2).
     Raises ValueError where a value would end its line early.
     """
-    lines = [b"%b %b HTTP/1.1\r\n" % (request.method.encode("ascii"), request.target.encode("latin-1"))]
+    target = request.target.encode("utf-8", "surrogateescape")
+    lines = [b"%b %b HTTP/1.1\r\n" % (request.method.encode("ascii"), target)]
     if "host" not in request.headers:
         lines.append(b"Host: %b\r\n" % authority)
     length: int | None = 0 if request.body is None else None

@@ -63,7 +63,7 @@ def without_members(text: bytes, unwanted: Callable[[Path, str, object], bool]) 
                     continue
                 _resumed(cuts, here)
             if container:
-                path = None if here is None else (here.path, here.name or "[]")
+                path = None if here is None else (here.path, "[]" if here.name is None else here.name)
                 open_.append(_Object(path, token == b"{", end))
             elif here is not None:
                 _kept(here, end)

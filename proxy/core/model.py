@@ -214,6 +214,22 @@ class Batch:
     aliases: tuple[tuple[str, str], ...] = ()
     everything: bool = False
 
+    def covers(self, other: Batch) -> bool:
+        """Whether all that `other` names is named here by the same names."""
+        return (
+            not other.everything
+            and set(other.users) <= set(self.users)
+            and set(other.aliases) <= set(self.aliases)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """A fence by its name, which no other writer has, and what it stands around."""
+
+    name: str
+    batch: Batch
+
 
 @dataclass(frozen=True, slots=True)
 class Evicted:

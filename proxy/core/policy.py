@@ -212,7 +212,7 @@ def plan(entry: Entry, view: View, directives: RequestDirectives, now: float) ->
     stored, expires = entry.stored, entry.expires
     if directives is NO_DIRECTIVES and stored <= now < expires <= stored + LARGEST:
         return Fresh(entry.age + int(now - stored), int(expires - now))
-    if not (stored <= now + CLOCK_STEP and expires <= stored + LARGEST and now <= stored + LARGEST):
+    if not (stored <= now + CLOCK_STEP and expires <= stored + LARGEST):
         return Expired(Reason.EXPIRED, stale_if_error=False)
     since = max(now, stored)
     age, left = entry.age + since - stored, expires - since

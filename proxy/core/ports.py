@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from proxy.core.model import Entry, Evicted, Looked, Reason, Ref, Reply, Request, Ticket
+from proxy.core.model import Batch, Entry, Evicted, Fence, Looked, Reason, Ref, Reply, Request, Ticket
 
 
 class Store(Protocol):
@@ -42,12 +42,65 @@ class Store(Protocol):
         """The id that an alias leads to, unproven, or None where nobody knows; an id leads to itself."""
         ...
 
+    async def fence(self, batch: Batch) -> Fence:
+        """Before a write: what `batch` names is neither answered nor stored until `settle` (design §7.3).
+
+        Raises StoreError only where the settings say that writes must not go on without the shared store.
+        """
+        ...
+
+    async def settle(self, fence: Fence, batch: Batch | None, *, linger: float = 0.0) -> Evicted:
+        """After a write: evicts `batch` (None: the write changed nothing) and takes the fence down.
+
+        With `linger` (seconds) the fence stands that much longer and evicts once more at its end: upstream
+        may still be at work.
+        """
+        ...
+
     async def health(self) -> Mapping[str, Any]:
         """`{"backend", "status": "ok"|"degraded", "latency_ms", …}`; never raises."""
         ...
 
     async def close(self) -> None:
         """Gives back connections; idempotent."""
+        ...
+
+
+class Announcement(Protocol):
+    """One message to all replicas: `command` sends it, `heard` waits until they have done what it says."""
+
+    @property
+    def command(self) -> tuple[str | bytes, ...]:
+        """The Redis command."""
+        ...
+
+    async def heard(self, reply: Any) -> None:
+        """Given the reply to `command`; returns when no replica can answer otherwise from memory."""
+        ...
+
+
+class Membership(Protocol):
+    """This replica's end of the feed (design §7.5)."""
+
+    @property
+    def alive(self) -> bool:
+        """May memory be used now? To be asked on each use."""
+        ...
+
+    def start(self) -> None:
+        """Joins in the background; once."""
+        ...
+
+    def announcement(self, batch: Batch) -> Announcement:
+        """Tells the replicas to drop `batch` from memory."""
+        ...
+
+    def health(self) -> Mapping[str, Any]:
+        """For people."""
+        ...
+
+    async def close(self) -> None:
+        """Leaves."""
         ...
 
 

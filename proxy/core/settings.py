@@ -209,11 +209,15 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RedisSettings(Discreet, frozen=True, kw_only=True):
-    """How to reach Redis; `url` None means memory only."""
+    """How to reach Redis; `url` None means memory only.
+
+    `reject_writes`: writes get 503 while Redis can't be told of them (`on_redis_loss: reject`).
+    """
 
     url: str | None = None
     pool_size: int = 10
     pool_timeout: float = 5.0
+    reject_writes: bool = False
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):

@@ -49,7 +49,7 @@ async def read(reply: Reply, limit: int) -> bytes | Rest:
     if isinstance(body, bytes):
         if len(body) <= limit:
             return body
-        return Rest([body], _nothing())
+        return Rest([body], given([]))
     length = Headers(reply.headers).get("content-length")
     if length is not None and length.isdecimal() and int(length) > limit:
         return Rest([], body)
@@ -63,9 +63,9 @@ async def read(reply: Reply, limit: int) -> bytes | Rest:
     return b"".join(chunks)
 
 
-async def _nothing() -> AsyncIterator[bytes]:
-    no_chunks: tuple[bytes, ...] = ()
-    for chunk in no_chunks:
+async def given(chunks: list[bytes]) -> AsyncIterator[bytes]:
+    """A body that is here already."""
+    for chunk in chunks:
         yield chunk
 
 
@@ -74,7 +74,7 @@ class Tee:
 
     def __init__(self, body: AsyncIterator[bytes], limit: int) -> None:
         self._body = body
-        self._limit = limit
+        self.limit = limit
         self._chunks: list[bytes] = []
         self._size = 0
 
@@ -84,7 +84,7 @@ class Tee:
     async def __anext__(self) -> bytes:
         chunk = await self._body.__anext__()
         self._size += len(chunk)
-        if self._size <= self._limit:
+        if self._size <= self.limit:
             self._chunks.append(chunk)
         else:
             self._chunks.clear()
@@ -93,4 +93,4 @@ class Tee:
     @property
     def copy(self) -> bytes | None:
         """What has passed so far, or None where it was more than the limit."""
-        return b"".join(self._chunks) if self._size <= self._limit else None
+        return b"".join(self._chunks) if self._size <= self.limit else None

@@ -127,7 +127,7 @@ _WHY = {
     Reason.ABSENT: "nothing is stored for this key",
     Reason.EXPIRED: "what is stored has expired",
     Reason.TOKEN_MISSING: "the route asks for a bearer token and there is none; give one with -H",
-    Reason.TOKEN_USER_UNKNOWN: "the token is good; whether its user is active is not known, so upstream is asked",
+    Reason.TOKEN_USER_UNKNOWN: "the token is good, but is its user active? upstream is asked",
     Reason.CREDENTIALS: "without an access rule the copy is not for requests with credentials",
     Reason.KEY_UNUSABLE: "the value can't be a key: empty, too long or unprintable",
     Reason.PARTIAL: "not all of the users are stored; upstream is asked for the rest",

@@ -1,20 +1,22 @@
-"""A write passes through, and what it made stale is gone before the writer gets its answer.
+"""A write passes through, and what it made stale is gone before the writer gets its answer (design §7.3).
 
-Success evicts; 4xx changed nothing; a failure whose outcome nobody knows (timeout, reset, 5xx, client gone)
-counts as success. A client that goes away does not stop a write that upstream may have begun.
+A fence stands around the users from before upstream hears of the write until its outcome is known. Success
+evicts; 4xx changed nothing; a failure whose outcome nobody knows (timeout, reset, 5xx, client gone) counts
+as success. A client that goes away does not stop a write that upstream may have begun.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from proxy.core.admission import parse
-from proxy.core.errors import UpstreamError
+from proxy.core.errors import StoreError, StoresAway, UpstreamError, UpstreamTimeout
 from proxy.core.keys import dig, identify_partly, user_id
-from proxy.core.model import Reason, Reply
-from proxy.core.settings import Lookup, Target, Write
+from proxy.core.model import Batch, Fence, Reason, Reply
+from proxy.core.settings import Access, Lookup, Target, Write
 from proxy.core.tokens import Identity
 from proxy.steps import body as bodies
 from proxy.steps.callers import identify
@@ -30,6 +32,10 @@ class _Changed:
     aliases: set[tuple[str, str]] = field(default_factory=set)
     known: bool = False
 
+    def batch(self, *, everything: bool) -> Batch:
+        """All of it, for a fence or an eviction."""
+        return Batch(tuple(sorted(self.ids)), tuple(sorted(self.aliases)), everything)
+
 
 async def write(x: Exchange, action: Write | Lookup) -> Reply:
     """Forwards the write and evicts by its outcome. A `Lookup` means: implied by the path of a look-up."""
@@ -39,11 +45,11 @@ async def write(x: Exchange, action: Write | Lookup) -> Reply:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        x.services.cache.in_background(_end(task))
+        x.services.cache.in_background(_read_out(task))
         raise
 
 
-async def _end(task: asyncio.Task[Reply]) -> None:
+async def _read_out(task: asyncio.Task[Reply]) -> None:
     try:
         reply = await task
     except UpstreamError:
@@ -52,34 +58,110 @@ async def _end(task: asyncio.Task[Reply]) -> None:
 
 
 async def _write(x: Exchange, action: Write | Lookup) -> Reply:
-    limit = x.services.settings.user.max_size
-    changed = _Changed()
+    x, tee = await _with_body(x)
     targets = _targets(x, action)
+    changed = _Changed()
     for target in targets:
         await _note(x, changed, target.key, _from_request_line(x, target))
-    tee = None if x.request.body is None else bodies.Tee(x.request.body, limit)
-    walk = x if tee is None else replace(x, request=replace(x.request, body=tee))
+    _take_in_all(x, changed, tee)
+    everything = isinstance(action, Write) and action.all
+    fence = await _fenced(x, changed.batch(everything=everything))
+    # What the fence stands around must be evicted or lifted on every way out from here.
     try:
-        reply = await walk.forward()
+        reply = await x.forward()
     except UpstreamError as error:
-        if error.executed:
-            await _evict(x, action, changed, targets, tee, None)
+        await _end(x, action, changed, targets, tee, fence, failure=error)
         raise
-    except asyncio.CancelledError:
-        await _evict(x, action, changed, targets, tee, None)
+    except BaseException:
+        await _end(x, action, changed, targets, tee, fence, failure=_UNKNOWN)
         raise
     if 400 <= reply.status < 500:
+        await x.services.cache.settle(fence, None)
         return reply
+    body: bytes | bodies.Rest = b""
     try:
-        body = await bodies.read(reply, limit)
-    except UpstreamError:
-        await _evict(x, action, changed, targets, tee, None)
-        raise
-    if isinstance(body, bodies.Rest):
-        await _evict(x, action, changed, targets, tee, None)
-        return replace(reply, body=body)
-    await _evict(x, action, changed, targets, tee, parse(body))
+        body = await bodies.read(reply, x.services.settings.user.max_size)
+    finally:
+        answer = parse(body) if isinstance(body, bytes) and body else None
+        await _end(x, action, changed, targets, tee, fence, answer=answer)
     return replace(reply, body=body)
+
+
+# The task was cancelled, or something broke that has no name: upstream may be at work.
+_UNKNOWN = UpstreamTimeout("The outcome is unknown.", executed=True)
+
+
+async def _with_body(x: Exchange) -> tuple[Exchange, bodies.Tee | None]:
+    """The exchange with a body that is kept as it passes; a small JSON one is read now, for the keys in it.
+
+    Keys that the write is about to give away must be fenced before it is forwarded.
+    """
+    request = x.request
+    if request.body is None:
+        return x, None
+    tee = bodies.Tee(request.body, x.services.settings.user.max_size)
+    body: AsyncIterator[bytes] = tee
+    length = request.headers.get("content-length") or ""
+    if (
+        length.isdecimal()
+        and int(length) <= tee.limit
+        and "json" in (request.headers.get("content-type") or "")
+    ):
+        body = bodies.given([chunk async for chunk in tee])
+    return replace(x, request=replace(request, body=body)), tee
+
+
+async def _fenced(x: Exchange, batch: Batch) -> Fence:
+    """The fence around what the write is known to change, before upstream hears of it.
+
+    Raises StoresAway where the settings refuse writes that the shared store can't be told of.
+    """
+    route_asks = x.route.access is Access.TOKEN
+    if route_asks and not isinstance(identify(x), Identity):
+        # Nobody cools the cache with a token that isn't good. Should the write succeed, it still evicts.
+        batch = Batch()
+    try:
+        return await x.services.cache.fence(batch)
+    except StoreError:
+        raise StoresAway from None
+
+
+async def _end(
+    x: Exchange,
+    action: Write | Lookup,
+    changed: _Changed,
+    targets: tuple[Target, ...],
+    tee: bodies.Tee | None,
+    fence: Fence,
+    *,
+    failure: UpstreamError | None = None,
+    answer: Any = None,
+) -> None:
+    """Evicts after a write that succeeded or may have; a write that upstream never saw changed nothing."""
+    if failure is not None and not failure.executed:
+        await x.services.cache.settle(fence, None)
+        return
+    request = _take_in_all(x, changed, tee)
+    for target in targets:
+        document = {"request": request, "response": answer}.get(target.place)
+        if document is not None:
+            await _note(x, changed, target.key, _texts(dig(document, target.path)))
+    for user in answer if isinstance(answer, list) else [answer]:
+        _take_in(x, changed, user)
+    everything = (isinstance(action, Write) and action.all) or not changed.known
+    # Upstream may still be at work on what it did not answer in time.
+    linger = x.services.settings.upstream.timeout if isinstance(failure, UpstreamTimeout) else 0.0
+    evicted = await x.services.cache.settle(fence, changed.batch(everything=everything), linger=linger)
+    x.outcome.evicted, x.outcome.everything = evicted, everything
+
+
+def _take_in_all(x: Exchange, changed: _Changed, tee: bodies.Tee | None) -> Any:
+    """The request's JSON, if it is one and has passed; its users are noted."""
+    copy = None if tee is None else tee.copy
+    request = parse(copy) if copy else None
+    for user in request if isinstance(request, list) else [request]:
+        _take_in(x, changed, user)
+    return request
 
 
 def _targets(x: Exchange, action: Write | Lookup) -> tuple[Target, ...]:
@@ -117,29 +199,6 @@ async def _note(x: Exchange, changed: _Changed, key: str, values: list[str]) -> 
         if owner is not None:
             changed.ids.add(owner)
             changed.known = True
-
-
-async def _evict(
-    x: Exchange,
-    action: Write | Lookup,
-    changed: _Changed,
-    targets: tuple[Target, ...],
-    tee: bodies.Tee | None,
-    answer: Any,
-) -> None:
-    copy = None if tee is None else tee.copy
-    request = parse(copy) if copy else None
-    for target in targets:
-        document = {"request": request, "response": answer}.get(target.place)
-        if document is not None:
-            await _note(x, changed, target.key, _texts(dig(document, target.path)))
-    for document in (request, answer):
-        for user in document if isinstance(document, list) else [document]:
-            _take_in(x, changed, user)
-    everything = (isinstance(action, Write) and action.all) or not changed.known
-    evicted = await x.services.cache.evict(changed.ids, changed.aliases, everything=everything)
-    x.outcome.evicted = evicted if x.outcome.evicted is None else x.outcome.evicted + evicted
-    x.outcome.everything = everything
 
 
 def _texts(value: object) -> list[str]:

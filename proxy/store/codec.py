@@ -15,6 +15,8 @@ LONGEST_VALUE = 300
 SIGN = "!"
 MARK = b"!w"
 NOBODY = b"!n"
+FENCED = b"!f"
+FENCE_FIELD = "fence"
 
 # A user's slots that hold per-token answers are dropped together when there would be more than this.
 TOKEN_SLOTS = 64

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from enum import Enum
 from importlib.resources import files
 from typing import Any, Final
 
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -33,12 +34,19 @@ class _WrongType(Enum):
 WRONG_TYPE: Final = _WrongType.WRONG_TYPE
 
 
-class Script:
-    """One single-key script of `lua/`, run by digest."""
+# Every script of this process by digest: a server that has lost them gets them all at once.
+_TEXTS: dict[str, str] = {}
 
-    def __init__(self, name: str) -> None:
-        self.text = files(__package__).joinpath("lua", f"{name}.lua").read_text("utf-8")
+
+class Script:
+    """One single-key script of `lua/`, run by digest; `shared` is a file of functions put before it."""
+
+    def __init__(self, name: str, shared: str = "") -> None:
+        folder = files(__package__).joinpath("lua")
+        parts = [f"{part}.lua" for part in (shared, name) if part]
+        self.text = "\n".join(folder.joinpath(part).read_text("utf-8") for part in parts)
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        _TEXTS[self.digest] = self.text
 
     def call(self, key: str, *args: str | bytes) -> Command:
         """The command that runs it on `key`."""
@@ -77,9 +85,8 @@ def connect(url: str, pool_size: int = 10, pool_timeout: float = 5.0, deadline: 
 class Link:
     """Runs commands on a client. Only StoreError leaves `bounded`; its text never holds a key or a value."""
 
-    def __init__(self, client: Redis, scripts: Sequence[Script], *, deadline: float) -> None:
+    def __init__(self, client: Redis, *, deadline: float) -> None:
         self._client = client
-        self._texts = {script.digest: script.text for script in scripts}
         self._deadline = deadline
         self.errors = 0
 
@@ -116,7 +123,7 @@ class Link:
         replies = await self._try(commands)
         unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
-            await self._try([("SCRIPT", "LOAD", text) for text in self._texts.values()])
+            await self._try([("SCRIPT", "LOAD", text) for text in _TEXTS.values()])
             again = await self._try([commands[index] for index in unknown])
             for index, reply in zip(unknown, again, strict=True):
                 replies[index] = reply
@@ -138,6 +145,33 @@ class Link:
                 pipe.execute_command(*command)
             replies: list[Any] = await pipe.execute(raise_on_error=False)
             return replies
+
+    @asynccontextmanager
+    async def listening(self, *channels: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        """A connection of its own, subscribed to `channels`: the messages as they come.
+
+        Entered when the server has confirmed all of them. Raises StoreError where the connection is lost.
+        """
+        pubsub = self._client.pubsub()
+        try:
+            async with self.bounded():
+                await pubsub.subscribe(*channels)
+                for _ in channels:
+                    await pubsub.get_message(timeout=None)
+            yield self._messages(pubsub)
+        finally:
+            with suppress(RedisError, OSError):
+                await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    @staticmethod
+    async def _messages(pubsub: PubSub) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=None)
+                if message is not None:
+                    yield message["data"]
+        except (RedisError, OSError) as error:
+            raise StoreError(f"the feed was lost: {type(error).__name__}") from None
 
     async def close(self) -> None:
         """Closes the client and its pool."""

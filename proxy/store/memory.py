@@ -1,266 +1,22 @@
-"""Answers in the memory of this process: bounded, least recently used users go first."""
+"""A Store in the memory of one process."""
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from proxy.core.model import (
-    Absent,
-    Entry,
-    Evicted,
-    Found,
-    LocalTicket,
-    Looked,
-    Reason,
-    Ref,
-    Ticket,
-    Tier,
-)
-from proxy.store import codec
-from proxy.store.nobodies import Alias, Nobodies
-from proxy.store.slot import Slot
+from proxy.core.model import Batch, Entry, Evicted, Fence, Looked, Reason, Ref, Ticket
+from proxy.store.fences import new_fence
+from proxy.store.held import Memory
+from proxy.store.nobodies import Alias
+from proxy.store.slot import MemoryStats
 
-# Users that each fill examines for expired answers, so that nobody needs a timer.
-_SWEEP = 4
+__all__ = ["MemoryStats", "MemoryStore"]
 
 
-@dataclass(slots=True)
-class MemoryStats:
-    """`users` and `bytes` (approximate) are held now; the others are counted since the start."""
-
-    users: int = 0
-    bytes: int = 0
-    evictions: int = 0
-    expirations: int = 0
-    aliases_removed: int = 0
-    refused_fills: int = 0
-    corrupt: int = 0
-
-
-@dataclass(slots=True)
-class _User:
-    id: str
-    slots: dict[str, Slot] = field(default_factory=dict)
-    aliases: set[Alias] = field(default_factory=set)
-
-
-class MemoryStore:
-    """A Store in one process. Nothing here awaits or fails, so the walk's methods have plain twins.
-
-    `max_users` bounds users, floors, and (a tenth of it) marks and "nobody" records. `max_ttl` (seconds),
-    where set, caps the life of what is put in from then on. `now` is the wall clock that entries are judged
-    by, `monotonic` the one that `max_ttl` is measured by.
-    """
-
-    def __init__(
-        self,
-        max_users: int = 10000,
-        *,
-        now: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.max_ttl: float | None = None
-        self._now = now
-        self._monotonic = monotonic
-        self._max_users = max(1, max_users)
-        self._users: OrderedDict[str, _User] = OrderedDict()
-        self._aliases: dict[Alias, str] = {}
-        self._nobodies = Nobodies(max_users // 10 + 1, self._over)
-        self._floors: OrderedDict[str, int] = OrderedDict()
-        self._floor = 0
-        self._seq = 0
-        self._ring: deque[_User] = deque()
-        self._bytes = 0
-        self._evictions = 0
-        self._stats = MemoryStats()
-
-    @property
-    def stats(self) -> MemoryStats:
-        """Counters and gauges."""
-        self._stats.users = len(self._users)
-        self._stats.bytes = self._bytes + self._nobodies.bytes
-        self._stats.evictions = self._evictions + self._nobodies.dropped
-        return self._stats
-
-    @property
-    def seq(self) -> int:
-        """The last number given out; a later ticket has a higher one."""
-        return self._seq
-
-    def look(self, ref: Ref) -> Looked:
-        """`get` without awaiting."""
-        if ref.key == "id":
-            user = self._users.get(ref.value)
-            return self._slot(user, ref)
-        alias = (ref.key, ref.value)
-        user_id = self._aliases.get(alias)
-        if user_id is None:
-            return self._nobody(alias, ref)
-        looked = self._slot(self._users[user_id], ref)
-        if isinstance(looked, Found) and looked.entry.keys.get(ref.key) != ref.value:
-            self._unlink(alias)
-            self._stats.aliases_removed += 1
-            return Absent(Reason.ALIAS_UNPROVEN)
-        return looked
-
-    def _slot(self, user: _User | None, ref: Ref) -> Looked:
-        slot = user.slots.get(ref.slot) if user else None
-        if user is None or slot is None:
-            return Absent()
-        if self._over(slot):
-            self._remove_slot(user, ref.slot)
-            self._stats.expirations += 1
-            return Absent(Reason.EXPIRED)
-        self._users.move_to_end(user.id)
-        return Found(slot.entry, Tier.MEMORY)
-
-    def _nobody(self, alias: Alias, ref: Ref) -> Looked:
-        held = self._nobodies.look(alias)
-        if held is None:
-            return Absent()
-        nobody, slot = held
-        if self._over(slot):
-            self._nobodies.remove(alias)
-            self._stats.expirations += 1
-            return Absent(Reason.EXPIRED)
-        if not nobody.answers(ref):
-            return Absent()
-        self._nobodies.use(alias)
-        return Found(slot.entry, Tier.MEMORY)
-
-    def _over(self, slot: Slot) -> bool:
-        return slot.over(self._now(), self._monotonic())
-
-    def begin(self, ref: Ref | None = None) -> LocalTicket:
-        """`ticket` without awaiting."""
-        self._seq += 1
-        alias = (ref.key, ref.value) if ref is not None and ref.key != "id" else None
-        if alias is None or alias in self._aliases:
-            return LocalTicket(self._seq)
-        return LocalTicket(self._seq, self._nobodies.mark(alias, self._seq))
-
-    def put(self, ref: Ref, entry: Entry, ticket: LocalTicket | None) -> Reason | None:
-        """`fill` without awaiting."""
-        reason = codec.refused(ref, entry, self._now())
-        if reason is not None:
-            return reason
-        self._sweep()
-        slot = Slot(entry, None if self.max_ttl is None else self._monotonic() + self.max_ttl)
-        if ticket is None or ticket.seq <= self._floor:
-            return self._refuse()
-        if entry.user_id is None:
-            stored = ticket.mark is not None and self._nobodies.put(ref, slot, ticket.mark)
-            return None if stored else self._refuse()
-        if ticket.seq <= self._floors.get(entry.user_id, 0):
-            return self._refuse()
-        self._put_slot(entry.user_id, ref.slot, slot)
-        return None
-
-    def _put_slot(self, user_id: str, name: str, slot: Slot) -> None:
-        user = self._users.get(user_id)
-        if user is None:
-            user = self._users[user_id] = _User(user_id)
-            self._ring.append(user)
-        if name in user.slots:
-            self._bytes -= user.slots.pop(name).size
-        elif codec.per_token(name):
-            tokens = [other for other in user.slots if codec.per_token(other)]
-            for other in tokens if len(tokens) >= codec.TOKEN_SLOTS else ():
-                self._bytes -= user.slots.pop(other).size
-        user.slots[name] = slot
-        self._bytes += slot.size
-        self._users.move_to_end(user_id)
-        self._link(user, codec.aliases_of(slot.entry))
-        if len(self._users) > self._max_users:
-            self._remove_user(next(iter(self._users)))
-            self._evictions += 1
-
-    def _link(self, user: _User, aliases: list[Alias]) -> None:
-        for alias in aliases:
-            self._nobodies.free(alias)
-            if self._aliases.get(alias, user.id) != user.id:
-                self._unlink(alias)
-            self._aliases[alias] = user.id
-            user.aliases.add(alias)
-        if len(user.aliases) > len(aliases):
-            proven = {alias for slot in user.slots.values() for alias in codec.aliases_of(slot.entry)}
-            for alias in user.aliases - proven:
-                self._unlink(alias)
-
-    def _refuse(self) -> Reason:
-        self._stats.refused_fills += 1
-        return Reason.STALE_FILL
-
-    def drop(
-        self, user_ids: Iterable[str], aliases: Iterable[Alias] = (), *, everything: bool = False
-    ) -> Evicted:
-        """`evict` without awaiting."""
-        self._seq += 1
-        if everything:
-            self._floor = self._seq
-            entries = sum(len(user.slots) for user in self._users.values()) + len(self._nobodies)
-            dropped = Evicted(entries, len(self._aliases))
-            for held in (self._users, self._aliases, self._nobodies, self._floors, self._ring):
-                held.clear()
-            self._bytes = 0
-            return dropped
-        ids = dict.fromkeys(user_ids)
-        entries = links = 0
-        for alias in aliases:
-            entries += self._nobodies.free(alias)
-            if alias in self._aliases:
-                ids[self._aliases[alias]] = None
-        for user_id in ids:
-            self._raise_floor(user_id)
-            user = self._users.get(user_id)
-            if user is not None:
-                entries += len(user.slots)
-                links += len(user.aliases)
-                self._remove_user(user_id)
-        return Evicted(entries, links)
-
-    def _raise_floor(self, user_id: str) -> None:
-        self._floors[user_id] = self._seq
-        self._floors.move_to_end(user_id)
-        if len(self._floors) > self._max_users:
-            # Forgetting a floor must not let a stale fill in, so it becomes everybody's.
-            self._floor = max(self._floor, self._floors.popitem(last=False)[1])
-
-    def _sweep(self) -> None:
-        for _ in range(min(_SWEEP, len(self._ring))):
-            user = self._ring.popleft()
-            if self._users.get(user.id) is not user:
-                continue
-            for name in [name for name, slot in user.slots.items() if self._over(slot)]:
-                self._remove_slot(user, name)
-                self._stats.expirations += 1
-            if user.slots:
-                self._ring.append(user)
-        self._nobodies.sweep()
-
-    def _remove_slot(self, user: _User, name: str) -> None:
-        self._bytes -= user.slots.pop(name).size
-        if not user.slots:
-            self._remove_user(user.id)
-
-    def _remove_user(self, user_id: str) -> None:
-        user = self._users.pop(user_id)
-        self._bytes -= sum(slot.size for slot in user.slots.values())
-        for alias in user.aliases:
-            del self._aliases[alias]
-        # The ring may hold the user for a while yet.
-        user.slots.clear()
-
-    def _unlink(self, alias: Alias) -> None:
-        self._users[self._aliases.pop(alias)].aliases.discard(alias)
-
-    def lead(self, key: str, value: str) -> str | None:
-        """`resolve` without awaiting."""
-        return value if key == "id" else self._aliases.get((key, value))
+class MemoryStore(Memory):
+    """The cache where there is no Redis. Nothing here fails."""
 
     async def get(self, ref: Ref) -> Looked:
         """See Store."""
@@ -291,3 +47,27 @@ class MemoryStore:
     async def close(self) -> None:
         """Gives the memory back."""
         self.drop((), everything=True)
+
+    async def fence(self, batch: Batch) -> Fence:
+        """See Store."""
+        self.fences.add(batch)
+        return new_fence(batch)
+
+    async def settle(self, fence: Fence, batch: Batch | None, *, linger: float = 0.0) -> Evicted:
+        """See Store."""
+        evicted = self.drop_batch(batch) if batch is not None else Evicted()
+        if linger:
+            asyncio.get_running_loop().call_later(linger, self.lapse, fence, batch)
+        else:
+            self.fences.remove(fence.batch)
+        return evicted
+
+    def lapse(self, fence: Fence, batch: Batch | None) -> None:
+        """Ends a fence that lingered: whatever was done under it is over, or never was."""
+        if batch is not None:
+            self.drop_batch(batch)
+        self.fences.remove(fence.batch)
+
+    def drop_batch(self, batch: Batch) -> Evicted:
+        """`drop` of all that `batch` names."""
+        return self.drop(batch.users, batch.aliases, everything=batch.everything)

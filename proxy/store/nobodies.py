@@ -78,6 +78,11 @@ class Nobodies:
         self._marks.pop(alias, None)
         return self.remove(alias)
 
+    def cap(self, until: float) -> None:
+        """Ends every record at that monotonic second at the latest."""
+        for _, slot in self._records.values():
+            slot.until = until if slot.until is None else min(slot.until, until)
+
     def sweep(self) -> None:
         """Removes the least recently used record if its time is up."""
         oldest = next(iter(self._records), None)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from proxy.core.ports import Store
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from proxy.core.model import Batch
+from proxy.core.ports import Membership, Store
 from proxy.core.settings import RedisSettings
 from proxy.store.memory import MemoryStore
 
+if TYPE_CHECKING:
+    from proxy.store.link import Link
 
-def open_store(redis: RedisSettings, max_users: int) -> Store:
-    """Memory for `max_users` users, in front of Redis where there is a URL. Connects when first used."""
+Join = Callable[["Link", Callable[[Batch], object]], Membership]
+
+
+def open_store(redis: RedisSettings, max_users: int, join: Callable[[], Join]) -> Store:
+    """Memory for `max_users` users, in front of Redis where there is a URL. Connects when first used.
+
+    `join` is asked for the feed's end only where there is Redis.
+    """
     memory = MemoryStore(max_users)
     if redis.url is None:
         return memory
@@ -16,6 +28,6 @@ def open_store(redis: RedisSettings, max_users: int) -> Store:
     from proxy.store.redis import RedisStore
     from proxy.store.tiered import TieredStore
 
-    return TieredStore(
-        memory, RedisStore(redis.url, pool_size=redis.pool_size, pool_timeout=redis.pool_timeout)
-    )
+    shared = RedisStore(redis.url, pool_size=redis.pool_size, pool_timeout=redis.pool_timeout)
+    feed = join()(shared.link, memory.drop_batch)
+    return TieredStore(memory, shared, feed=feed, reject=redis.reject_writes)

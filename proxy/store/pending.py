@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from proxy.core.model import Batch
 
 Alias = tuple[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one call to `Store.evict` can deliver."""
-
-    users: tuple[str, ...] = ()
-    aliases: tuple[Alias, ...] = ()
-    everything: bool = False
 
 
 class Pending:

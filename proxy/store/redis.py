@@ -14,9 +14,10 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from proxy.core.errors import StoreError
-from proxy.core.model import Absent, Entry, Evicted, Found, Looked, Reason, Ref, Ticket, Tier
+from proxy.core.model import Absent, Batch, Entry, Evicted, Found, Looked, Reason, Ref, Ticket, Tier
 from proxy.store import codec
 from proxy.store.link import WRONG_TYPE, Command, Link, Script, connect
+from proxy.store.writes import NO_FENCE, RedisWrites
 
 __all__ = ["RedisStats", "RedisStore", "connect"]
 
@@ -28,11 +29,13 @@ _MARK_LIFE = 30 * _MS
 # A ticket must not outlive the floors that refuse it.
 _FLOOR_LIFE = 120 * _MS
 _TICKET_AGE = 60 * _US
+# fill.lua's answer while a write is under way.
+_UNDER_WAY = 2
 
-_SEQ, _EPOCH, _MARK, _NEGATIVE, _FILL, _ALIAS, _UNLINK, _FREE, _EVICT, _MEND = _SCRIPTS = tuple(
-    Script(name)
-    for name in ("seq", "epoch", "mark", "negative", "fill", "alias", "unlink", "free", "evict", "mend")
+_EPOCH, _MARK, _NEGATIVE, _ALIAS, _UNLINK, _MEND = tuple(
+    Script(name) for name in ("epoch", "mark", "negative", "alias", "unlink", "mend")
 )
+_FILL, _SETTLE = tuple(Script(name, "_fences") for name in ("fill", "settle"))
 
 _GET_EPOCH: Command = ("GET", codec.EPOCH_KEY)
 
@@ -65,27 +68,30 @@ class RedisStore:
     ) -> None:
         self._own = isinstance(client, str)
         ready = connect(client, pool_size, pool_timeout, deadline) if isinstance(client, str) else client
-        self._link = Link(ready, _SCRIPTS, deadline=deadline)
+        self.link = Link(ready, deadline=deadline)
+        self.writes = RedisWrites(self.link)
         self._now = now
         self._stats = RedisStats()
 
     @property
     def stats(self) -> RedisStats:
         """Counters since the start."""
-        self._stats.errors = self._link.errors
+        self._stats.errors = self.link.errors
         return self._stats
 
     async def get(self, ref: Ref) -> Looked:
         """See Store. Stale, expired and unreadable things are told apart by the reason."""
         if not codec.usable(ref.value):
             return Absent(Reason.KEY_UNUSABLE)
-        async with self._link.bounded():
+        async with self.link.bounded():
             if ref.key == "id":
                 return await self._user(ref, ref.value, None)
-            raw, epoch = await self._link.run(("GET", codec.alias_key(ref.key, ref.value)), _GET_EPOCH)
+            raw, epoch = await self.link.run(("GET", codec.alias_key(ref.key, ref.value)), _GET_EPOCH)
             if raw is None or (isinstance(raw, bytes) and raw.startswith(codec.MARK)):
                 return Absent()
             if isinstance(raw, bytes):
+                if raw.startswith(codec.FENCED):
+                    return Absent(Reason.FENCED)
                 if raw.startswith(codec.NOBODY):
                     return await self._nobody(ref, raw, epoch)
                 user_id = codec.decode_id(raw)
@@ -96,8 +102,14 @@ class RedisStore:
     async def _user(self, ref: Ref, user_id: str, alias: bytes | None) -> Looked:
         key, field = codec.user_key(user_id), codec.slot_field(ref.slot)
         # The epoch is read after the answer: one that was raised in between refuses it.
-        asked: list[Command] = [("HGET", key, field), _GET_EPOCH, ("EXISTS", key)]
-        blob, epoch, *exists = await self._link.run(*asked[: 2 if alias is None else 3])
+        read: Command = ("HMGET", key, field, codec.FENCE_FIELD)
+        asked: list[Command] = [read, _GET_EPOCH, ("EXISTS", key)]
+        values, epoch, *exists = await self.link.run(*asked[: 2 if alias is None else 3])
+        blob, fence = (values, None) if values is WRONG_TYPE else values
+        if fence is not None:
+            # Its writer may have died: then this evicts what the fence was raised around.
+            (fenced,) = await self.link.run(_SETTLE.call(key, str(_FLOOR_LIFE)))
+            return Absent(Reason.FENCED if fenced == 1 else Reason.ABSENT)
         if blob is None:
             if exists == [0]:
                 await self._unlink(ref, alias)
@@ -105,8 +117,8 @@ class RedisStore:
         entry = codec.decode(blob) if isinstance(blob, bytes) else None
         if entry is None or entry.user_id != user_id:
             self._stats.corrupt += 1
-            read = blob if isinstance(blob, bytes) else b""
-            await self._link.run(_MEND.call(key, field, read, str(_FLOOR_LIFE)))
+            found = blob if isinstance(blob, bytes) else b""
+            await self.link.run(_MEND.call(key, field, found, str(_FLOOR_LIFE)))
             return Absent(Reason.CORRUPT)
         unfit = self._unfit(entry, epoch)
         if unfit is not None:
@@ -123,7 +135,7 @@ class RedisStore:
         unfit = self._unfit(nobody.entry, epoch)
         if unfit is not None:
             # It makes room for the mark, without which the next "nobody" could not be stored.
-            await self._link.run(_UNLINK.call(codec.alias_key(ref.key, ref.value), raw))
+            await self.link.run(_UNLINK.call(codec.alias_key(ref.key, ref.value), raw))
             return Absent(unfit)
         return Found(nobody.entry, Tier.REDIS) if nobody.answers(ref) else Absent()
 
@@ -133,17 +145,18 @@ class RedisStore:
             self._stats.corrupt += 1
             return Reason.CORRUPT
         if epoch != entry.epoch.encode():
-            return Reason.ABSENT
+            fenced = isinstance(epoch, bytes) and epoch.startswith(codec.SIGN.encode())
+            return Reason.FENCED if fenced else Reason.ABSENT
         return Reason.EXPIRED if entry.dead <= self._now() else None
 
     async def _unlink(self, ref: Ref, read: bytes | None) -> None:
         self._stats.aliases_removed += 1
-        await self._link.run(_UNLINK.call(codec.alias_key(ref.key, ref.value), read or b""))
+        await self.link.run(_UNLINK.call(codec.alias_key(ref.key, ref.value), read or b""))
 
     async def _corrupt_alias(self, ref: Ref, raw: object) -> Absent:
         self._stats.corrupt += 1
         read = raw if isinstance(raw, bytes) else b""
-        await self._link.run(_UNLINK.call(codec.alias_key(ref.key, ref.value), read))
+        await self.link.run(_UNLINK.call(codec.alias_key(ref.key, ref.value), read))
         return Absent(Reason.CORRUPT)
 
     async def ticket(self, ref: Ref | None = None) -> Ticket:
@@ -153,23 +166,11 @@ class RedisStore:
         if ref is not None and ref.key != "id" and codec.usable(ref.value):
             mark = codec.MARK + secrets.token_hex(8).encode()
             asked.append(_MARK.call(codec.alias_key(ref.key, ref.value), mark, str(_MARK_LIFE)))
-        async with self._link.bounded():
-            seq, found, *marks = await self._numbered(*asked)
+        async with self.link.bounded():
+            seq, found, *marks = await self.writes.numbered(*asked)
         left = marks[0][len(codec.MARK) :].decode(errors="replace") if marks else ""
-        return Ticket(seq=seq, epoch=found.decode(), mark=left or None)
-
-    async def _numbered(self, *commands: Command) -> list[Any]:
-        """A ticket number, and the replies to `commands` after it."""
-        number = (codec.SEQ_KEY, str(_WEEK), str(_TICKET_AGE))
-        replies = await self._link.run(_SEQ.call(*number, "0"), *commands)
-        if replies[0] == b"":
-            await self._link.run(self._new_epoch())
-            replies = await self._link.run(_SEQ.call(*number, "1"), *commands)
-        return [int(replies[0]), *replies[1:]]
-
-    @staticmethod
-    def _new_epoch() -> Command:
-        return ("SET", codec.EPOCH_KEY, secrets.token_hex(8), "PX", str(_WEEK))
+        epoch_now = None if found.startswith(codec.SIGN.encode()) else found.decode()
+        return Ticket(seq=seq, epoch=epoch_now, mark=left or None)
 
     async def fill(self, ref: Ref, entry: Entry, ticket: Ticket) -> Reason | None:
         """See Store."""
@@ -191,14 +192,16 @@ class RedisStore:
             field, blob = codec.slot_field(ref.slot), codec.encode(entry)
             limits = (str(_FLOOR_LIFE), str(_TICKET_AGE), str(codec.TOKEN_SLOTS))
             store = _FILL.call(codec.user_key(entry.user_id), str(ticket.seq), field, blob, life, *limits)
-        async with self._link.bounded():
-            stored, epoch = await self._link.run(store, _GET_EPOCH)
+        async with self.link.bounded():
+            stored, epoch = await self.link.run(store, _GET_EPOCH)
             # Under an epoch that is over it is invisible already.
+            if stored == _UNDER_WAY:
+                return Reason.FENCED
             if stored != 1 or epoch != ticket.epoch.encode():
                 return self._refuse()
             if entry.user_id is not None:
                 names = codec.aliases_of(entry)
-                await self._link.run(*(_ALIAS.call(codec.alias_key(*a), entry.user_id, life) for a in names))
+                await self.link.run(*(_ALIAS.call(codec.alias_key(*a), entry.user_id, life) for a in names))
         return None
 
     def _refuse(self) -> Reason:
@@ -209,35 +212,9 @@ class RedisStore:
         self, user_ids: Iterable[str], aliases: Iterable[tuple[str, str]] = (), *, everything: bool = False
     ) -> Evicted:
         """See Store. `everything` counts nothing: what it drops is left to expire."""
-        async with self._link.bounded():
-            if everything:
-                await self._link.run(self._new_epoch())
-                return Evicted()
-            return await self._evict(
-                dict.fromkeys(user_id for user_id in user_ids if codec.usable(user_id, as_id=True)),
-                list(dict.fromkeys(pair for pair in aliases if codec.usable(pair[1]))),
-            )
-
-    async def _evict(self, ids: dict[str, None], pairs: list[tuple[str, str]]) -> Evicted:
-        seq, *held = await self._numbered(*(_FREE.call(codec.alias_key(*pair)) for pair in pairs))
-        links: dict[tuple[str, str], str] = {}
-        entries = 0
-        for pair, raw in zip(pairs, held, strict=True):
-            entries += raw.startswith(codec.NOBODY)
-            user_id = codec.decode_id(raw)
-            if user_id is not None:
-                ids[user_id] = None
-                links[pair] = user_id
-        bounds = (str(seq), str(_FLOOR_LIFE), str(_TICKET_AGE))
-        removed = await self._link.run(*(_EVICT.call(codec.user_key(user_id), *bounds) for user_id in ids))
-        for user_id, blobs in zip(ids, removed, strict=True):
-            entries += len(blobs)
-            for blob in blobs:
-                entry = codec.decode(blob)
-                if entry is not None:
-                    links.update(dict.fromkeys(codec.aliases_of(entry), user_id))
-        gone = await self._link.run(*(_UNLINK.call(codec.alias_key(*a), i) for a, i in links.items()))
-        return Evicted(entries=entries, aliases=sum(gone))
+        batch = Batch(tuple(user_ids), tuple(aliases), everything)
+        evicted, _ = await self.writes.settle(batch, NO_FENCE)
+        return evicted
 
     async def resolve(self, key: str, value: str) -> str | None:
         """See Store."""
@@ -245,18 +222,18 @@ class RedisStore:
             return value
         if not codec.usable(value):
             return None
-        async with self._link.bounded():
-            (raw,) = await self._link.run(("GET", codec.alias_key(key, value)))
+        async with self.link.bounded():
+            (raw,) = await self.link.run(("GET", codec.alias_key(key, value)))
         return codec.decode_id(raw) if isinstance(raw, bytes) else None
 
     async def run_id(self) -> str:
         """Names the server's process, as another one may not know the last evictions; "" if unknown."""
-        async with self._link.bounded():
+        async with self.link.bounded():
             try:
-                (info,) = await self._link.run(("INFO", "server"))
+                (info,) = await self.link.run(("INFO", "server"))
             except ResponseError:
                 # Not everybody may ask; that it answered is worth something.
-                await self._link.run(("PING",))
+                await self.link.run(("PING",))
                 return ""
         return str(info.get("run_id", "")) if isinstance(info, Mapping) else ""
 
@@ -264,8 +241,8 @@ class RedisStore:
         """See Store."""
         started = time.perf_counter()
         try:
-            async with self._link.bounded():
-                await self._link.run(("PING",))
+            async with self.link.bounded():
+                await self.link.run(("PING",))
         except StoreError:
             return {"backend": "redis", "status": "degraded", "latency_ms": None}
         spent = (time.perf_counter() - started) * _MS
@@ -274,4 +251,4 @@ class RedisStore:
     async def close(self) -> None:
         """See Store; a client that was given is left open."""
         if self._own:
-            await self._link.close()
+            await self.link.close()

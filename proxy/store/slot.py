@@ -1,8 +1,9 @@
-"""One answer as memory holds it."""
+"""What memory holds: answers, users with their answers, and the counts of both."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from proxy.core.model import Entry
 
@@ -26,3 +27,36 @@ class Slot:
         """Bytes, approximately."""
         entry = self.entry
         return _OVERHEAD + len(entry.body) + sum(len(name) + len(value) for name, value in entry.headers)
+
+
+@dataclass(slots=True)
+class MemoryStats:
+    """`users` and `bytes` (approximate) are held now; the others are counted since the start."""
+
+    users: int = 0
+    bytes: int = 0
+    evictions: int = 0
+    expirations: int = 0
+    aliases_removed: int = 0
+    refused_fills: int = 0
+    corrupt: int = 0
+
+
+@dataclass(slots=True)
+class HeldUser:
+    """A user's answers by slot, and the aliases they prove."""
+
+    id: str
+    slots: dict[str, Slot] = field(default_factory=dict)
+    aliases: set[tuple[str, str]] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class TieredStats:
+    """The tiers' counters; `outages` since the start, `pending` evictions now, `restarts` noticed."""
+
+    memory: MemoryStats
+    redis: Any
+    outages: int
+    restarts: int
+    pending: int

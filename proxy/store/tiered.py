@@ -3,107 +3,95 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Coroutine, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from proxy.core.errors import StoreError
-from proxy.core.model import Absent, Entry, Evicted, Found, Looked, Reason, Ref, Ticket
-from proxy.core.ports import Store
-from proxy.store.breaker import Breaker
-from proxy.store.memory import MemoryStats, MemoryStore
-from proxy.store.pending import Alias, Batch, Pending
-
-_log = logging.getLogger("proxy.store")
-
-# Small enough for one deadline.
-_REPLAY = 256
-
-
-class SharedStore(Store, Protocol):
-    """The store behind; its methods raise StoreError where it cannot answer."""
-
-    @property
-    def stats(self) -> Any:
-        """Its counters."""
-        ...
-
-    async def run_id(self) -> str:
-        """Names the server's process; "" where it does not say."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class TieredStats:
-    """The tiers' counters; `outages` since the start, `pending` evictions now, `restarts` noticed."""
-
-    memory: MemoryStats
-    redis: Any
-    outages: int
-    restarts: int
-    pending: int
+from proxy.core.model import Absent, Batch, Entry, Evicted, Fence, Found, Looked, Reason, Ref, Ticket
+from proxy.core.ports import Membership
+from proxy.store.fences import LIFE
+from proxy.store.memory import MemoryStore
+from proxy.store.nobodies import Alias
+from proxy.store.recovery import Recovery
+from proxy.store.redis import RedisStore
+from proxy.store.slot import TieredStats
+from proxy.store.writes import NO_FENCE
 
 
 class TieredStore:
-    """A Store that never raises. Times are seconds.
+    """A Store that never raises, but for `fence` with `reject`. Times are seconds.
 
-    A copy in memory lives `memory_ttl`; while the shared store is not trusted, memory is the cache and what
-    is put there lives `fallback_ttl`. The shared store is distrusted from its first failed eviction, or from
-    `failures` other failures in a row; every `probe_interval` it is asked whether it is back. It is trusted
-    again once all evictions of the outage are delivered (design §7.6).
+    Memory answers while `feed` proves that this replica hears of every write. Without a feed a copy in
+    memory lives `memory_ttl`. While the shared store is not trusted, memory is the cache and lives
+    `fallback_ttl`; see Recovery for how trust goes and comes. `reject`: writes are refused meanwhile.
     """
 
     def __init__(
         self,
         memory: MemoryStore,
-        redis: SharedStore,
+        redis: RedisStore,
         *,
+        feed: Membership | None = None,
         memory_ttl: float = 1.0,
         fallback_ttl: float = 5.0,
         probe_interval: float = 0.5,
         failures: int = 3,
         pending_limit: int = 10_000,
+        reject: bool = False,
     ) -> None:
         self.memory = memory
         self.redis = redis
-        self._memory_ttl = memory.max_ttl = memory_ttl
+        self._feed = feed
+        self._memory_ttl = memory.max_ttl = None if feed is not None else memory_ttl
         self._fallback_ttl = fallback_ttl
-        self._probe_interval = probe_interval
-        self._breaker = Breaker(failures)
-        self._pending = Pending(pending_limit)
-        self._run_id = ""
-        self._restarts = 0
+        self._reject = reject
+        self.recovery = Recovery(
+            run_id=lambda: redis.run_id(),
+            deliver=self._tell,
+            opened=self._went_down,
+            returned=self._came_back,
+            probe_interval=probe_interval,
+            failures=failures,
+            pending_limit=pending_limit,
+        )
         # Tickets up to this one are from before the last return, and the shared store must not see them.
         self._returned = 0
-        self._watcher: asyncio.Task[None] | None = None
         self._deliveries: set[asyncio.Task[Evicted]] = set()
+        self._renewals: dict[str, asyncio.TimerHandle] = {}
         self._closed = False
 
     @property
     def stats(self) -> TieredStats:
         """Counters of both tiers."""
-        pending = len(self._pending)
-        return TieredStats(self.memory.stats, self.redis.stats, self._breaker.opened, self._restarts, pending)
+        ladder = self.recovery
+        pending = len(ladder.pending)
+        return TieredStats(
+            self.memory.stats, self.redis.stats, ladder.breaker.opened, ladder.restarts, pending
+        )
+
+    @property
+    def _remembers(self) -> bool:
+        """May memory be used now? Asked each time, as a process that was frozen must find out here."""
+        return self._feed is None or self._feed.alive or self.recovery.down
 
     async def get(self, ref: Ref) -> Looked:
         """See Store."""
-        looked: Looked = self.memory.look(ref)
-        if isinstance(looked, Found):
+        looked: Looked = self.memory.look(ref) if self._remembers else Absent()
+        if isinstance(looked, Found) or (looked.reason is Reason.FENCED):
             return looked
         self._watch()
-        if self._breaker.open:
+        if self.recovery.down:
             return Absent(Reason.STORE_DOWN) if looked.reason is Reason.ABSENT else looked
         # Taken before the read: an eviction in between refuses the copy.
         local = self.memory.begin(ref)
         try:
             looked = await self.redis.get(ref)
         except StoreError as error:
-            self._failed(error)
+            self.recovery.failed(error)
             return Absent(Reason.STORE_DOWN)
-        self._breaker.succeeded()
-        if isinstance(looked, Found):
+        self.recovery.breaker.succeeded()
+        if isinstance(looked, Found) and self._remembers:
             self.memory.put(ref, looked.entry, local)
         return looked
 
@@ -111,144 +99,183 @@ class TieredStore:
         """See Store. Without `seq` the answer can be stored in memory only."""
         self._watch()
         local = self.memory.begin(ref)
-        if self._breaker.open:
+        if self.recovery.down:
             return Ticket(local=local)
         try:
             ticket = await self.redis.ticket(ref)
         except StoreError as error:
-            self._failed(error)
+            self.recovery.failed(error)
             return Ticket(local=local)
-        self._breaker.succeeded()
+        self.recovery.breaker.succeeded()
         return replace(ticket, local=local)
 
     async def fill(self, ref: Ref, entry: Entry, ticket: Ticket) -> Reason | None:
         """See Store. What the shared store refuses is not kept in memory either."""
         before = ticket.local is None or ticket.local.seq <= self._returned
-        if self._breaker.open or ticket.seq is None or before:
-            return self.memory.put(ref, entry, ticket.local)
+        if not (self.recovery.down or ticket.seq is None or before):
+            try:
+                reason = await self.redis.fill(ref, entry, ticket)
+            except StoreError as error:
+                self.recovery.failed(error)
+            else:
+                self.recovery.breaker.succeeded()
+                if reason is None and self._remembers:
+                    self.memory.put(ref, entry, ticket.local)
+                return reason
+        if self._feed is not None and not self.recovery.down:
+            # A failure that is not an outage yet: a copy that other replicas' writes can't reach is not kept.
+            return Reason.STORE_DOWN
+        return self.memory.put(ref, entry, ticket.local)
+
+    async def fence(self, batch: Batch) -> Fence:
+        """See Store. Returns when no replica can answer what `batch` names from memory."""
+        self._watch()
+        fence = await self.memory.fence(batch)
         try:
-            reason = await self.redis.fill(ref, entry, ticket)
+            await self._raise(fence)
         except StoreError as error:
-            self._failed(error)
-            return self.memory.put(ref, entry, ticket.local)
-        self._breaker.succeeded()
-        if reason is None:
-            self.memory.put(ref, entry, ticket.local)
-        return reason
+            # A fence that could not be set is an eviction that was not delivered.
+            self.recovery.pending.add(batch)
+            self.recovery.failed(error, write=True)
+            if self._reject:
+                await self.memory.settle(fence, None)
+                raise
+        return fence
+
+    async def _raise(self, fence: Fence) -> None:
+        if self.recovery.down:
+            if self._reject:
+                raise StoreError("the shared store can't be told of this write")
+            return
+        told = [] if self._feed is None else [self._feed.announcement(fence.batch)]
+        replies = await self.redis.writes.fence(fence, *(one.command for one in told))
+        self._renew_later(fence)
+        for one, reply in zip(told, replies, strict=True):
+            await one.heard(reply)
+
+    def _renew_later(self, fence: Fence) -> None:
+        loop = asyncio.get_running_loop()
+        self._renewals[fence.name] = loop.call_later(
+            LIFE / 3, lambda: self._in_background(self._renew(fence))
+        )
+
+    async def _renew(self, fence: Fence) -> Evicted:
+        """A write takes longer than a third of a fence's life: give it another one."""
+        if fence.name in self._renewals:
+            self._renew_later(fence)
+            try:
+                await self.redis.writes.fence(fence)
+            except StoreError as error:
+                self.recovery.pending.add(fence.batch)
+                self.recovery.failed(error, write=True)
+        return Evicted()
+
+    async def settle(self, fence: Fence, batch: Batch | None, *, linger: float = 0.0) -> Evicted:
+        """See Store. It goes on to its end where the caller is cancelled: the write has happened."""
+        renewal = self._renewals.pop(fence.name, None)
+        if renewal is not None:
+            renewal.cancel()
+        return await asyncio.shield(self._in_background(self._settle(fence, batch, linger)))
+
+    async def _settle(self, fence: Fence, batch: Batch | None, linger: float) -> Evicted:
+        if batch is None:
+            # Nothing was lost; should this fail, the fence evicts when its life is over.
+            if not self.recovery.down:
+                try:
+                    await self.redis.writes.lift(fence)
+                except StoreError as error:
+                    self.recovery.failed(error)
+            return await self.memory.settle(fence, None)
+        evicted = await self._deliver(batch, NO_FENCE if linger else fence)
+        if linger and not self.recovery.down:
+            try:
+                await self.redis.writes.fence(fence, seconds=linger)
+            except StoreError as error:
+                self.recovery.pending.add(batch)
+                self.recovery.failed(error, write=True)
+        await self.memory.settle(fence, batch, linger=linger)
+        return evicted
 
     async def evict(
         self, user_ids: Iterable[str], aliases: Iterable[Alias] = (), *, everything: bool = False
     ) -> Evicted:
-        """See Store. It goes on to its end where the caller is cancelled: the write has happened."""
+        """See Store. It goes on to its end where the caller is cancelled."""
         self._watch()
         batch = Batch(tuple(user_ids), tuple(aliases), everything)
-        task = asyncio.create_task(self._deliver(batch))
+        return await asyncio.shield(self._in_background(self._deliver(batch, NO_FENCE)))
+
+    def _in_background(self, work: Coroutine[Any, Any, Evicted]) -> asyncio.Task[Evicted]:
+        task = asyncio.create_task(work)
         self._deliveries.add(task)
         task.add_done_callback(self._deliveries.discard)
-        return await asyncio.shield(task)
+        return task
 
-    async def _deliver(self, batch: Batch) -> Evicted:
-        here = self._drop(batch)
-        if self._breaker.open:
-            self._pending.add(batch)
+    async def _deliver(self, batch: Batch, fence: Fence) -> Evicted:
+        here = self.memory.drop_batch(batch)
+        if self.recovery.down:
+            self.recovery.pending.add(batch)
             return replace(here, delivered=False)
         try:
-            there = await self._tell(batch)
+            there, held = await self.redis.writes.settle(batch, fence)
+            # Under a fence that held all the time nobody can have kept anything of its users.
+            if not (held and fence.batch.covers(batch)):
+                await self._announce(batch)
         except StoreError as error:
-            self._pending.add(batch)
-            self._failed(error, write=True)
-            self._drop(batch)
+            self.recovery.pending.add(batch)
+            self.recovery.failed(error, write=True)
+            self.memory.drop_batch(batch)
             return replace(here, delivered=False)
         # A read that began before Redis was told may have brought the old copy back.
-        self._drop(batch)
-        self._breaker.succeeded()
+        self.memory.drop_batch(batch)
+        self.recovery.breaker.succeeded()
         return Evicted(max(here.entries, there.entries), max(here.aliases, there.aliases))
 
-    def _drop(self, batch: Batch) -> Evicted:
-        return self.memory.drop(batch.users, batch.aliases, everything=batch.everything)
+    async def _tell(self, batch: Batch) -> None:
+        await self.redis.writes.settle(batch, NO_FENCE)
+        await self._announce(batch)
 
-    async def _tell(self, batch: Batch) -> Evicted:
-        return await self.redis.evict(batch.users, batch.aliases, everything=batch.everything)
+    async def _announce(self, batch: Batch) -> None:
+        if self._feed is not None:
+            announcement = self._feed.announcement(batch)
+            (reply,) = await self.redis.writes.fence(NO_FENCE, announcement.command)
+            await announcement.heard(reply)
 
     async def resolve(self, key: str, value: str) -> str | None:
         """See Store. Memory is asked only where the shared store cannot be: it may know a former owner."""
-        if not self._breaker.open:
+        if not self.recovery.down:
             try:
                 return await self.redis.resolve(key, value)
             except StoreError as error:
-                self._failed(error)
+                self.recovery.failed(error)
         return self.memory.lead(key, value)
 
-    def _failed(self, error: StoreError, *, write: bool = False) -> None:
-        if self._breaker.failed(write=write):
-            self.memory.max_ttl = self._fallback_ttl
-            _log.warning("the shared store is not used until it is back: %s", error)
-
     def _watch(self) -> None:
-        if self._watcher is None and not self._closed:
-            self._watcher = asyncio.create_task(self._probe_for_ever())
-            self._watcher.add_done_callback(self._watcher_died)
+        self.recovery.watch()
+        if self._feed is not None and not self._closed:
+            self._feed.start()
 
-    def _watcher_died(self, task: asyncio.Task[None]) -> None:
-        if self._closed:
-            return
-        error = None if task.cancelled() else task.exception()
-        _log.error("the watch over the shared store died: %s", type(error).__name__ if error else "cancelled")
-        # The next operation starts another, and so does the timer where there is none.
-        self._watcher = None
-        task.get_loop().call_later(self._probe_interval, self._watch)
+    def _went_down(self) -> None:
+        self.memory.max_ttl = self._fallback_ttl
+        self.memory.cap(self._fallback_ttl)
 
-    async def _probe_for_ever(self) -> None:
-        while True:
-            with suppress(StoreError):
-                await self._probe()
-            await asyncio.sleep(self._probe_interval)
-
-    async def _probe(self) -> None:
-        """Raises StoreError where the shared store is not back yet, or away again."""
-        try:
-            run_id = await self.redis.run_id()
-            if self._run_id and run_id and run_id != self._run_id:
-                # Another process may have started from a copy that lacks the last evictions.
-                self._restarts += 1
-                self._pending.add(Batch(everything=True))
-                self._failed(StoreError("another server process answers"), write=True)
-            self._run_id = run_id or self._run_id
-            if self._breaker.open:
-                await self._return()
-        except StoreError as error:
-            self._failed(error)
-            raise
-
-    async def _return(self) -> None:
-        delivered = 0
-        while len(self._pending):
-            batch = self._pending.take(_REPLAY)
-            try:
-                await self._tell(batch)
-            except BaseException:
-                self._pending.add(batch)
-                raise
-            delivered += len(batch.users) + len(batch.aliases) + batch.everything
-        # Nothing awaits from here on, so no eviction can slip in between.
-        self._drop(Batch(everything=True))
+    def _came_back(self) -> None:
+        self.memory.drop_batch(Batch(everything=True))
         self._returned = self.memory.seq
         self.memory.max_ttl = self._memory_ttl
-        self._breaker.close()
-        _log.info("the shared store is back, %d evictions were delivered late", delivered)
 
     async def health(self) -> Mapping[str, Any]:
         """See Store; the shared store's latency, None while it is not asked."""
         latency = None
-        if not self._breaker.open:
+        if not self.recovery.down:
             latency = (await self.redis.health())["latency_ms"]
         return {
             "backend": "tiered",
             "status": "degraded" if latency is None else "ok",
             "latency_ms": latency,
-            "breaker": self._breaker.state,
-            "pending_evictions": len(self._pending),
+            "breaker": self.recovery.breaker.state,
+            "pending_evictions": len(self.recovery.pending),
             "users_in_memory": self.memory.stats.users,
+            **({} if self._feed is None else {"feed": dict(self._feed.health())}),
         }
 
     async def close(self) -> None:
@@ -256,14 +283,11 @@ class TieredStore:
         if self._closed:
             return
         self._closed = True
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.gather(self._watcher, return_exceptions=True)
+        for renewal in self._renewals.values():
+            renewal.cancel()
         await asyncio.gather(*self._deliveries, return_exceptions=True)
-        if len(self._pending):
-            with suppress(StoreError):
-                await self._probe()
-        if len(self._pending):
-            _log.error("%d evictions could not be delivered", len(self._pending))
+        await self.recovery.close()
+        if self._feed is not None:
+            await self._feed.close()
         await self.redis.close()
         await self.memory.close()

@@ -149,7 +149,7 @@ async def test_an_alias_to_somebody_else_is_removed(kit: Kit, raw: Any) -> None:
 async def test_an_alias_that_changed_meanwhile_stays(kit: Kit, raw: Any) -> None:
     """Only what was read is removed: a fill in between wins over the clean-up."""
     await raw.set(EMAIL_KEY, "42")
-    await kit.store._link.run(("SCRIPT", "FLUSH"))
+    await kit.store.link.run(("SCRIPT", "FLUSH"))
     await kit.store._unlink(EMAIL, b"7")
     assert b"42" == await raw.get(EMAIL_KEY)
 

@@ -71,7 +71,7 @@ async def test_connections_that_died_unseen_are_replaced(kit: Kit, valkey: Valke
     await asyncio.gather(*(kit.store.get(ID) for _ in range(5)))
     for action in actions:
         # Cut at our end, so that nothing can tell before the bytes are sent.
-        for connection in kit.store._link._client.connection_pool._available_connections:
+        for connection in kit.store.link._client.connection_pool._available_connections:
             connection._writer.transport.abort()
         await action()
     assert 0 == kit.store.stats.errors
@@ -79,7 +79,7 @@ async def test_connections_that_died_unseen_are_replaced(kit: Kit, valkey: Valke
 
 async def test_all_idle_connections_are_dropped_at_the_first_error(kit: Kit, valkey: Valkey) -> None:
     """The second try must not meet the next dead connection of the pool."""
-    pool = kit.store._link._client.connection_pool
+    pool = kit.store.link._client.connection_pool
     taken = [await pool.get_connection() for _ in range(2)]
     for connection in taken:
         await pool.release(connection)
@@ -172,7 +172,7 @@ async def test_more_callers_than_connections_wait_their_turn(kit: Kit) -> None:
     await kit.put(kit.entry())
     found = await asyncio.gather(*(kit.store.get(EMAIL) for _ in range(150)))
     assert {True} == {isinstance(looked, Found) for looked in found}
-    assert len(kit.store._link._client.connection_pool._available_connections) <= 2
+    assert len(kit.store.link._client.connection_pool._available_connections) <= 2
 
 
 async def test_a_large_eviction_fits(kit: Kit, valkey: Valkey) -> None:
@@ -247,7 +247,7 @@ async def test_cancelled_at_every_wait_the_pool_still_works(valkey: Valkey, name
     while more:
         count += 1
         if not warm:
-            await store._link._client.connection_pool.disconnect()
+            await store.link._client.connection_pool.disconnect()
         ticket = await _ticket(valkey)
         actions: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
             "get": lambda: store.get(EMAIL),

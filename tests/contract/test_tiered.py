@@ -30,6 +30,8 @@ class Shared(RedisStore):
         self.process = "one"
         self.calls: list[str] = []
         self._held: dict[str, tuple[asyncio.Event, asyncio.Event]] = {}
+        settle = self.writes.settle
+        self.writes.settle = lambda *args: self._act("evict", settle, *args)  # type: ignore[method-assign]
 
     def hold(self, point: str) -> tuple[asyncio.Event, asyncio.Event]:
         """(somebody is there, let them go on), for the next call that comes to the point."""
@@ -60,9 +62,6 @@ class Shared(RedisStore):
     async def fill(self, *args: Any) -> Reason | None:
         return await self._act("fill", super().fill, *args)  # type: ignore[no-any-return]
 
-    async def evict(self, *args: Any, everything: bool = False) -> Evicted:
-        return await self._act("evict", super().evict, *args, everything=everything)  # type: ignore[no-any-return]
-
     async def resolve(self, key: str, value: str) -> str | None:
         return await self._act("resolve", super().resolve, key, value)  # type: ignore[no-any-return]
 
@@ -88,7 +87,7 @@ class Tiers(Kit):
     async def settle(self) -> None:
         """The first look is over."""
         await self.store.ticket()
-        await until(lambda: self.store._run_id != "")
+        await until(lambda: self.store.recovery.run_id != "")
         self.shared.calls.clear()
 
     async def outage(self) -> None:
@@ -99,7 +98,7 @@ class Tiers(Kit):
     async def back(self) -> None:
         """The shared store is there again, and the watch looks."""
         self.shared.down = False
-        await self.store._probe()
+        await self.store.recovery.probe()
 
     async def tier(self, ref: Ref = ID) -> Tier | Reason:
         """Where an answer was found, or why not."""
@@ -170,6 +169,19 @@ async def test_a_read_between_the_two_tiers_evictions_leaves_no_copy(tiers: Tier
     on.set()
     assert Evicted(entries=1, aliases=2) == await write
     assert (False, Reason.ABSENT) == (tiers.copied(), await tiers.tier())
+
+
+async def test_a_read_during_an_eviction_that_fails_leaves_no_copy(tiers: Tiers) -> None:
+    """The old answer came back to memory while Redis was being told in vain."""
+    await tiers.put(tiers.entry())
+    there, on = tiers.shared.hold("evict asked")
+    write = asyncio.ensure_future(tiers.store.evict(["42"]))
+    await there.wait()
+    assert (Tier.REDIS, True) == (await tiers.tier(), tiers.copied())
+    tiers.shared.down = True
+    on.set()
+    assert False is (await write).delivered
+    assert (False, Reason.STORE_DOWN) == (tiers.copied(), await tiers.tier())
 
 
 async def test_what_the_shared_store_refuses_is_not_kept_in_memory(tiers: Tiers, client: Any) -> None:
@@ -349,13 +361,13 @@ async def test_copies_from_the_outage_go_with_it(tiers: Tiers) -> None:
 async def test_another_server_process_drops_everything(tiers: Tiers) -> None:
     """It may have started from a copy that lacks the last evictions, so the epoch is raised."""
     await tiers.put(tiers.entry())
-    await tiers.store._probe()
+    await tiers.store.recovery.probe()
     assert Tier.MEMORY is await tiers.tier()
     tiers.shared.process = "two"
-    await tiers.store._probe()
+    await tiers.store.recovery.probe()
     assert (Reason.ABSENT, 1) == (await tiers.tier(), tiers.store.stats.restarts)
     await tiers.put(tiers.entry())
-    await tiers.store._probe()
+    await tiers.store.recovery.probe()
     assert (Tier.MEMORY, 1) == (await tiers.tier(), tiers.store.stats.restarts)
 
 
@@ -364,7 +376,7 @@ async def test_another_server_process_is_not_trusted_until_the_epoch_is_raised(t
     await tiers.put(tiers.entry())
     tiers.shared.process = "two"
     there, on = tiers.shared.hold("evict asked")
-    look = asyncio.ensure_future(tiers.store._probe())
+    look = asyncio.ensure_future(tiers.store.recovery.probe())
     await there.wait()
     tiers.shared.down = True
     on.set()
@@ -401,11 +413,11 @@ async def test_the_watch_climbs_back_by_itself_even_when_it_was_killed(
     for kill in (False, True):
         await tiers.outage()
         if kill:
-            assert tiers.store._watcher is not None
-            tiers.store._watcher.cancel()
+            assert tiers.store.recovery.watcher is not None
+            tiers.store.recovery.watcher.cancel()
         tiers.shared.down = False
-        await until(lambda: not tiers.store._breaker.open)
-        assert 0 == len(tiers.store._pending)
+        await until(lambda: not tiers.store.recovery.breaker.open)
+        assert 0 == len(tiers.store.recovery.pending)
     await tiers.store.close()
     said = [(record.levelname, record.getMessage()) for record in caplog.records]
     away = ("WARNING", "the shared store is not used until it is back: down")
@@ -424,7 +436,7 @@ async def test_a_watch_that_fails_is_started_again(client: Any, caplog: pytest.L
 
     tiers.shared.run_id = broken  # type: ignore[method-assign]
     await tiers.store.ticket()
-    await until(lambda: tiers.store._run_id != "")
+    await until(lambda: tiers.store.recovery.run_id != "")
     await tiers.store.close()
     assert ["the watch over the shared store died: RuntimeError"] == [r.getMessage() for r in caplog.records]
 
@@ -454,4 +466,6 @@ async def test_nothing_personal_is_logged_or_shown(tiers: Tiers, caplog: pytest.
     tiers.shared.down = True
     await tiers.store.evict(["42"], [("email", "secret@x")])
     store = tiers.store
-    assert "@" not in caplog.text + repr(store._pending) + repr(store._breaker) + repr(store.stats)
+    assert "@" not in caplog.text + repr(store.recovery.pending) + repr(store.recovery.breaker) + repr(
+        store.stats
+    )

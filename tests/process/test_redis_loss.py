@@ -37,11 +37,11 @@ class Replica(Kit):
 
     async def away(self) -> None:
         """The server is known to be away."""
-        await until(lambda: self.store._breaker.open)
+        await until(lambda: self.store.recovery.breaker.open)
 
     async def back(self) -> None:
         """The server is trusted again."""
-        await until(lambda: not self.store._breaker.open)
+        await until(lambda: not self.store.recovery.breaker.open)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ async def replica(server: Valkey) -> AsyncIterator[Replica]:
     """A replica that has seen its server."""
     replica = Replica(server)
     await replica.store.ticket()
-    await until(lambda: replica.store._run_id != "")
+    await until(lambda: replica.store.recovery.run_id != "")
     yield replica
     await replica.store.close()
 
@@ -135,17 +135,19 @@ async def test_a_late_eviction_comes_before_the_first_read(server: Valkey, repli
 
 
 async def test_many_late_evictions_are_delivered(server: Valkey, replica: Replica) -> None:
-    """More than one batch of them, while writes go on."""
+    """More than one batch of them, by id and by alias."""
+    patient = Kit("valkey", RedisStore(server.url, deadline=10.0, now=replica.clock), replica.clock)
     for number in range(600):
-        await replica.put(replica.entry(str(number)))
+        await patient.put(patient.entry(str(number)))
     server.pause()
     for number in range(300):
         await replica.store.evict([str(number)], [("phone", f"+{number + 300}")])
-    assert 600 == len(replica.store._pending)
+    assert 600 == len(replica.store.recovery.pending)
     server.resume()
     await replica.back()
-    left = await asyncio.gather(*(replica.body(by("id", str(number))) for number in range(600)))
-    assert {None} == set(left)
+    left = await asyncio.gather(*(patient.store.get(by("id", str(number))) for number in range(600)))
+    assert {Absent()} == set(left)
+    await patient.store.close()
 
 
 async def test_a_fill_from_before_the_loss_is_void(server: Valkey, replica: Replica) -> None:

@@ -282,6 +282,8 @@ def test_workers_and_admin_in_company() -> None:
     assert ["WORKERS: 4 workers need Redis to agree; set REDIS_URL, or give 1"] == mistakes(
         environ={"WORKERS": "0"}, cores=4
     )
+    # One port on two addresses is no conflict.
+    assert 9 == read(environ={"LISTEN": "127.0.0.1:9", "ADMIN_LISTEN": "127.0.0.2:9"}).admin.port
     assert 0 == read(environ={"LISTEN": "127.0.0.1:0", "ADMIN_LISTEN": "127.0.0.1:0"}).admin.port
 
 

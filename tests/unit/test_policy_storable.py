@@ -10,6 +10,7 @@ from proxy.core.policy import Skip, Storable, storable
 from proxy.core.settings import View
 
 NOW = 784111777.0  # Sun, 06 Nov 1994 08:49:37 GMT
+NOTHING = Headers()
 VIEW = View(name="users", ttl=300.0, negative_ttl=10.0)
 
 
@@ -18,8 +19,8 @@ def fields(**lines: str) -> Headers:
 
 
 def judged(
-    reply: Headers = Headers(),
-    request: Headers = Headers(),
+    reply: Headers = NOTHING,
+    request: Headers = NOTHING,
     *,
     view: View = VIEW,
     status: int = 200,

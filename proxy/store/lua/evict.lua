@@ -3,9 +3,11 @@
 -- ARGV[1]  the new floor: a ticket number taken when the eviction began
 -- ARGV[2]  how long the floor is kept, in milliseconds
 -- ARGV[3]  tolerance in microseconds: an old floor that is higher by more than this is garbage
--- returns  the answers that were removed
+-- ARGV[4]  the fence that the write raised, '' for none: it is lifted in the same step; those of others stay
+-- returns  1 if that fence stood, else 0, and after that the answers that were removed
 local floor = tonumber(ARGV[1])
-local removed = {}
+local others, stood = settle(clock(), ARGV[2], ARGV[4])
+local removed = {stood and 1 or 0}
 local fields = redis.pcall('HGETALL', KEYS[1])
 if not fields.err then
   for i = 1, #fields, 2 do
@@ -21,5 +23,12 @@ if not fields.err then
 end
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'floor', string.format('%.0f', floor))
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
+local life = tonumber(ARGV[2])
+if others ~= '' then
+  redis.call('HSET', KEYS[1], 'fence', others)
+  for ends in string.gmatch(others, ':(%d+)') do
+    life = math.max(life, tonumber(ARGV[2]) + math.floor((tonumber(ends) - clock()) / 1000))
+  end
+end
+redis.call('PEXPIRE', KEYS[1], string.format('%.0f', life))
 return removed

@@ -7,9 +7,8 @@
 -- ARGV[5]  how long a floor is kept, in milliseconds
 -- ARGV[6]  how old a ticket may be, in microseconds; half of ARGV[5] at most, so no ticket outlives a floor
 -- ARGV[7]  how many per-token fields ('v:{view}#{hash}') a user may have
--- returns  1 stored, 0 refused
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+-- returns  1 stored, 0 refused, 2 refused because a write is under way
+local now = clock()
 local seq = tonumber(ARGV[1])
 if math.abs(now - seq) > tonumber(ARGV[6]) then
   return 0
@@ -28,6 +27,17 @@ if unknown then
   redis.call('HSET', KEYS[1], 'floor', string.format('%.0f', math.max(now, seq)))
   redis.call('PEXPIRE', KEYS[1], ARGV[5])
   return 0
+end
+-- What a writer that died left behind raises the floor above this ticket.
+if redis.call('HEXISTS', KEYS[1], 'fence') == 1 then
+  if settle(now, ARGV[5], '') ~= '' then
+    return 2
+  end
+  local raised = redis.call('HGET', KEYS[1], 'floor')
+  if raised and seq <= tonumber(raised) then
+    return 0
+  end
+  floor = raised
 end
 local limit = tonumber(ARGV[7])
 if string.find(ARGV[2], '#', 1, true) and redis.call('HLEN', KEYS[1]) >= limit

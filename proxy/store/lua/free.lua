@@ -7,7 +7,8 @@ if type(held) ~= 'string' then
   redis.call('DEL', KEYS[1])
   return ''
 end
-if string.sub(held, 1, 1) == '!' then
+-- A fence stays: it is its writer's to lift, and nothing can be stored below it.
+if string.sub(held, 1, 1) == '!' and string.sub(held, 1, 2) ~= '!f' then
   redis.call('DEL', KEYS[1])
 end
 return held

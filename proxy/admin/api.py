@@ -1,0 +1,195 @@
+"""The admin socket: health, counters, eviction, explanation. JSON throughout."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from proxy.admin.peers import Peers, merged
+from proxy.cache import UserCache
+from proxy.core.errors import ConfigError, UpstreamError
+from proxy.core.headers import Headers
+from proxy.core.model import Evicted, Request
+from proxy.core.problems import problem_reply
+from proxy.telemetry import Telemetry
+
+Ping = Callable[[], Awaitable[None]]
+Explain = Callable[[Request], Awaitable[dict[str, Any]]]
+_KEYS = ("id", "email", "username", "phone")
+
+
+class Admin:
+    """Answers on the admin socket; `token` is asked for where one is given. Times are monotonic seconds."""
+
+    def __init__(
+        self,
+        *,
+        cache: UserCache,
+        telemetry: Telemetry,
+        ping: Ping,
+        explain: Explain,
+        token: str | None,
+        peers: Peers,
+    ) -> None:
+        self._cache = cache
+        self._telemetry = telemetry
+        self._ping = ping
+        self._explain = explain
+        self._token = token
+        self._peers = peers
+        self._started = time.monotonic()
+
+    def app(self) -> web.Application:
+        """The routes. `/healthz` and `/readyz` are open, everything else asks for the token."""
+        app = web.Application(client_max_size=64 * 1024)
+        app.add_routes(
+            [
+                web.get("/healthz", self.healthz),
+                web.get("/readyz", self.readyz),
+                web.get("/health", self._guarded(self.health)),
+                web.get("/stats", self._guarded(self.stats)),
+                web.get("/explain", self._guarded(self.explain)),
+                web.post("/evict", self._guarded(self.evict)),
+            ]
+        )
+        return app
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        """The process is alive and its event loop turns."""
+        return _json({"status": "ok"})
+
+    async def readyz(self, _: web.Request) -> web.Response:
+        """Upstream takes connections. Redis never gates: without it, requests are forwarded."""
+        try:
+            await self._ping()
+        except UpstreamError as error:
+            return _json({"status": "unready", "upstream": error.detail}, 503)
+        return _json({"status": "ready", "upstream": "reachable"})
+
+    async def health(self, _: web.Request) -> web.Response:
+        """`{"status", "backend", "latency_ms", "stats", …}` of the cache."""
+        health = dict(await self._cache.store.health())
+        peers = await self._peers.stats(self._token)
+        return _json(health | {"stats": merged([self._telemetry.stats(), *peers])})
+
+    async def stats(self, _: web.Request) -> web.Response:
+        """The counters since start."""
+        uptime = round(time.monotonic() - self._started, 3)
+        store = dict(await self._cache.store.health())
+        mine = self._telemetry.stats() | {"uptime_seconds": uptime, "store": store}
+        return _json(merged([mine, *await self._peers.stats(self._token)]))
+
+    async def explain(self, request: web.Request) -> web.Response:
+        """What would be done with `?method=&url=`; header lines as repeated `header=Name: value`."""
+        method, url = request.query.get("method", "GET"), request.query.get("url", "")
+        if not url.startswith("/"):
+            return _problem(
+                400, "bad-request", "url must be a path with its query, e.g. ?method=GET&url=/users/42"
+            )
+        lines = []
+        for line in request.query.getall("header", []):
+            name, colon, value = line.partition(":")
+            if not colon or not name.strip():
+                return _problem(400, "bad-request", "a header is written as 'Name: value'")
+            lines.append(
+                (name.strip().encode("latin-1", "replace"), value.strip().encode("latin-1", "replace"))
+            )
+        return _json(await self._explain(Request(method.upper(), url, Headers(lines))))
+
+    async def evict(self, request: web.Request) -> web.Response:
+        """Removes one user (`{"id"|"email"|"username"|"phone": …}`) or all (`{"all": true}`).
+
+        503 where Redis could not be told: the eviction is queued, but other replicas may still serve.
+        """
+        # A form or text/plain could be sent by any web page that a browser on this host has open.
+        if request.content_type != "application/json":
+            return _problem(415, "bad-request", "send JSON with Content-Type: application/json")
+        try:
+            asked = orjson.loads(await request.read())
+        except ValueError:
+            return _problem(400, "bad-request", "the body is not JSON")
+        try:
+            evicted = await self._evicted(asked)
+        except ValueError as error:
+            return _problem(400, "bad-request", str(error))
+        everything = "all" in asked
+        self._telemetry.invalidated(evicted.entries, evicted.aliases, everything=everything)
+        answer = {
+            "evicted": {"entries": evicted.entries, "aliases": evicted.aliases, "everything": everything}
+        }
+        # Also where Redis could not be told: their memories are within reach.
+        told = await self._peers.evict(asked, self._token)
+        if not evicted.delivered:
+            sentence = "Redis can't be reached: queued; other replicas may still serve it"
+            return _json(answer | {"error": sentence}, 503)
+        if not told:
+            sentence = "a worker of this process did not answer; it may still serve it"
+            return _json(answer | {"error": sentence}, 503)
+        return _json(answer)
+
+    async def _evicted(self, asked: object) -> Evicted:
+        if not isinstance(asked, dict) or len(asked) != 1:
+            raise ValueError(f'give exactly one of {", ".join(_KEYS)}, or "all": true')
+        ((key, value),) = asked.items()
+        if key == "all":
+            if value is not True:
+                raise ValueError('"all" takes the value true')
+            return await self._cache.evict(everything=True)
+        if key not in _KEYS:
+            raise ValueError(f'unknown key; give exactly one of {", ".join(_KEYS)}, or "all": true')
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise ValueError(f'"{key}" takes a string or a whole number')  # noqa: TRY004 - it is the client's
+        name = "user_id" if key == "id" else key
+        return await self._cache.invalidate_user(**{name: str(value)})
+
+    def _guarded(
+        self, handler: Callable[[web.Request], Awaitable[web.Response]]
+    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        if self._token is None:
+            return handler
+        expected = f"Bearer {self._token}".encode()
+
+        async def guarded(request: web.Request) -> web.Response:
+            given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+            if not hmac.compare_digest(given, expected):
+                return _problem(401, "invalid-token", "send Authorization: Bearer with the ADMIN_TOKEN")
+            return await handler(request)
+
+        return guarded
+
+
+def guard(host: str, token: str | None) -> str | None:
+    """The token to ask for: none on loopback. Raises ConfigError for an open socket without a token."""
+    if host == "localhost" or _is_loopback(host):
+        return None
+    if token is None:
+        raise ConfigError((f"ADMIN_TOKEN: needed because the admin socket on {host} is not loopback",))
+    return token
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _json(value: Mapping[str, Any], status: int = 200) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE),
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store"},
+    )
+
+
+def _problem(status: int, problem: str, detail: str) -> web.Response:
+    reply = problem_reply(status, problem, detail)
+    body = reply.body if isinstance(reply.body, bytes) else b""
+    return web.Response(body=body, status=status, content_type="application/problem+json")

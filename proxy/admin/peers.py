@@ -1,0 +1,76 @@
+"""The other workers of this process group, over unix sockets that only this user can reach."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import aiohttp
+import orjson
+
+TIMEOUT = aiohttp.ClientTimeout(total=1.0)
+
+
+class Peers:
+    """Asks each worker behind `paths`; one that does not answer within a second is left out.
+
+    `token` is what their admin asks for, as ours does: they have the same settings.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = tuple(paths)
+
+    async def stats(self, token: str | None) -> list[dict[str, Any]]:
+        """The `/stats` of each worker that answers."""
+        answers = await asyncio.gather(*(self._ask(path, "GET", "/stats", token) for path in self._paths))
+        return [answer for answer in answers if answer is not None]
+
+    async def evict(self, asked: object, token: str | None) -> bool:
+        """Drops the users from each worker's memory; False where a worker could not be told."""
+        body = orjson.dumps(asked)
+        answers = await asyncio.gather(
+            *(self._ask(path, "POST", "/evict", token, body) for path in self._paths)
+        )
+        return None not in answers
+
+    async def _ask(
+        self, path: str, method: str, url: str, token: str | None, body: bytes | None = None
+    ) -> dict[str, Any] | None:
+        headers = {"Content-Type": "application/json"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        try:
+            async with (
+                aiohttp.ClientSession(connector=aiohttp.UnixConnector(path), timeout=TIMEOUT) as session,
+                session.request(method, f"http://worker{url}", data=body, headers=headers) as response,
+            ):
+                answer: dict[str, Any] = orjson.loads(await response.read())
+                return answer if response.ok else None
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            return None
+
+
+# Figures of one process, or shared by all: adding them up would be wrong.
+_NOT_ADDED = frozenset({"hit_rate_percent", "uptime_seconds", "store"})
+
+
+def merged(stats: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The workers' counters added up; what can't be added is the first one's, rates are made again."""
+    total = dict(stats[0])
+    for other in stats[1:]:
+        total = {name: _added(name, total.get(name), other.get(name)) for name in {**total, **other}}
+    lookups = total["hits"] + total["misses"]
+    total["hit_rate_percent"] = round(100 * total["hits"] / lookups, 2) if lookups else 0.0
+    total["workers"] = len(stats)
+    return total
+
+
+def _added(name: str, one: Any, other: Any) -> Any:
+    if name in _NOT_ADDED or other is None:
+        return one
+    if one is None:
+        return other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return {key: _added(key, one.get(key), other.get(key)) for key in {**one, **other}}
+    return one + other

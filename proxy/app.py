@@ -1,0 +1,95 @@
+"""The composition root: builds every object, one cleanup context each, and decides nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from proxy.admin.api import Admin, guard
+from proxy.admin.peers import Peers
+from proxy.cache import UserCache, open_users
+from proxy.core.model import Request
+from proxy.core.redaction import Redactor
+from proxy.core.settings import Answer, Introspect, Lookup, Settings
+from proxy.core.tokens import Verifier
+from proxy.handler import make_server, require_c_parser
+from proxy.pipeline import Pipeline, unkeyed
+from proxy.steps.exchange import Services
+from proxy.steps.explain import explain
+from proxy.telemetry import Telemetry
+from proxy.upstream import HttpUpstream
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """What a process serves: `server` for clients, `admin` for operators."""
+
+    server: web.Server
+    admin: web.Application
+    cache: UserCache
+    telemetry: Telemetry
+
+
+@asynccontextmanager
+async def compose(settings: Settings, peers: Sequence[str] = ()) -> AsyncIterator[App]:
+    """Builds the proxy from its settings; on exit everything is closed in reverse order.
+
+    `peers` are the unix sockets of the other workers' admin. Raises ConfigError where the installation can't
+    serve (aiohttp without its C parser), or the admin socket would be open to everybody.
+    """
+    require_c_parser()
+    token = guard(settings.admin.host, settings.admin_token)
+    async with AsyncExitStack() as stack:
+        upstream = HttpUpstream(settings.upstream)
+        stack.push_async_callback(upstream.close)
+        cache = await stack.enter_async_context(
+            UserCache(
+                open_users(settings.redis, settings.memory_entries),
+                model=settings.user,
+                wait_timeout=settings.upstream.timeout,
+            )
+        )
+        telemetry = Telemetry()
+        pipeline = Pipeline(
+            Services(
+                settings=settings,
+                cache=cache,
+                upstream=upstream,
+                verifier=None if settings.tokens is None else Verifier(settings.tokens),
+                redactor=Redactor(settings.user.secrets),
+                user_view=user_view(settings),
+                now=time.time,
+            ),
+            telemetry.observe,
+        )
+
+        async def explained(request: Request) -> dict[str, Any]:
+            match = pipeline.match(request.method, request.target, request.headers)
+            return await explain(pipeline.services, request, match, unkeyed(request))
+
+        admin = Admin(
+            cache=cache,
+            telemetry=telemetry,
+            ping=upstream.ping,
+            explain=explained,
+            token=token,
+            peers=Peers(peers),
+        )
+        yield App(make_server(pipeline), admin.app(), cache, telemetry)
+
+
+def user_view(settings: Settings) -> str:
+    """The view that shows whether a user is active: that of `/auth/me`, else of the look-up by id."""
+    actions = [route.action for route in settings.routes]
+    for action in actions:
+        if isinstance(action, Introspect) and action.answer is Answer.VIEW:
+            return action.view
+    for action in actions:
+        if isinstance(action, Lookup) and action.by == "id":
+            return action.view
+    return next(iter(settings.views), "users")

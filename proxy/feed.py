@@ -1,0 +1,283 @@
+"""What replicas tell each other: drop these users from memory; and whether memory may be used at all.
+
+A replica may answer from memory while its lease is proven alive: it renewed the lease at a moment `sent` of
+its own clock, and the echo of that came down the connection that brings the announcements. Whatever was
+announced before the echo has then been dropped. A writer's announcement returns when each replica whose
+lease was alive has dropped the users, or that lease is over (design §7.5). See docs/coherence.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+import msgspec
+
+from proxy.core.errors import StoreError
+from proxy.core.model import Batch
+from proxy.store.link import Command, Link, Script
+
+log = logging.getLogger("proxy.feed")
+
+MEMBERS = "user:members"
+CHANNEL = "user:feed"
+
+LEASE = 2.0
+RENEW_EVERY = 0.5
+# Clocks of two machines may run apart by this share of a lease; kernels keep them far closer.
+DRIFT = 0.05
+# After a lost connection the next one is tried after this many seconds.
+RECONNECT_AFTER = 0.1
+
+RENEW, ANNOUNCE = Script("renew"), Script("announce")
+
+
+class Message(msgspec.Struct, array_like=True, frozen=True):
+    """One message on the feed: `kind` is drop, ack, echo or wake; `sender` a replica, `number` its count."""
+
+    kind: str
+    sender: str
+    number: int
+    users: tuple[str, ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
+    everything: bool = False
+
+
+_ENCODE = msgspec.json.Encoder().encode
+_DECODE = msgspec.json.Decoder(Message).decode
+
+
+class Listening(Protocol):
+    """Opens one connection that is subscribed to `channels`, and yields messages as they come.
+
+    Raises StoreError where the connection can't be had or is lost.
+    """
+
+    def __call__(self, *channels: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Entered when the server has confirmed the subscription."""
+        ...
+
+
+class Announcement:
+    """One announcement of this replica; see ports.Announcement."""
+
+    __slots__ = ("_acked", "_changed", "_feed", "command", "number")
+
+    def __init__(self, feed: Feed, number: int, command: Command) -> None:
+        self._feed = feed
+        self.number = number
+        self.command = command
+        self._acked: set[str] = set()
+        self._changed = asyncio.Event()
+
+    def ack(self, replica: str) -> None:
+        """That replica has dropped what this announcement names."""
+        self._acked.add(replica)
+        self._changed.set()
+
+    async def heard(self, reply: Any) -> None:
+        """`reply`: replica, microseconds left of its lease, replica, …; returns when none can be stale."""
+        left = {reply[i].decode(): int(reply[i + 1]) / 1e6 for i in range(0, len(reply), 2)}
+        try:
+            await self._feed.heard(self, left)
+        finally:
+            self._feed.forget(self)
+
+    async def acked_by(self, replicas: Collection[str], seconds: float) -> set[str]:
+        """Waits for them, `seconds` at most; the ones that have not acknowledged."""
+        missing = set(replicas) - self._acked
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while missing:
+                    self._changed.clear()
+                    await self._changed.wait()
+                    missing -= self._acked
+        return missing
+
+
+class Feed:
+    """One replica's end of the feed.
+
+    `drop(batch)` is called before an announcement is acknowledged, and with everything whenever the lease
+    was not alive for a while; `wake(keys)` when another replica ended a fill. Times are seconds of `clock`.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        listening: Listening,
+        *,
+        drop: Callable[[Batch], object],
+        lease: float = LEASE,
+        renew_every: float = RENEW_EVERY,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.replica = secrets.token_hex(6)
+        self._link = link
+        self._listening = listening
+        self._drop = drop
+        self._lease = lease
+        self._renew_every = renew_every
+        self._clock = clock
+        self._until = 0.0
+        self._sent: dict[int, float] = {}
+        self._numbers = 0
+        self._open: dict[int, Announcement] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._proven = asyncio.Event()
+        self.lapses = 0
+        """Times that memory was given up because the lease was not proven in time."""
+        self.announced = 0
+        """Announcements made."""
+        self.waited_out = 0
+        """Announcements that a replica did not acknowledge before its lease was over."""
+
+    @property
+    def alive(self) -> bool:
+        """May memory be used now? Read the clock each time: a process that was frozen finds out here."""
+        return self._clock() < self._until
+
+    @property
+    def _own(self) -> str:
+        return f"{CHANNEL}:{self.replica}"
+
+    # -- announcing ----------------------------------------------------------------------------------
+
+    def announcement(self, batch: Batch) -> Announcement:
+        """A message that tells all replicas to drop `batch`; run its command, then await `heard`."""
+        self.announced += 1
+        self._numbers += 1
+        message = Message("drop", self.replica, self._numbers, batch.users, batch.aliases, batch.everything)
+        command = ANNOUNCE.call(MEMBERS, CHANNEL, _ENCODE(message))
+        announcement = self._open[self._numbers] = Announcement(self, self._numbers, command)
+        return announcement
+
+    def forget(self, announcement: Announcement) -> None:
+        """Nobody waits for it any more."""
+        self._open.pop(announcement.number, None)
+
+    async def heard(self, announcement: Announcement, left: dict[str, float]) -> None:
+        """Waits for the live replicas, `left` being the seconds of their leases when they were told."""
+        if left.pop(self.replica, None) is None:
+            # The table of members was lost (FLUSHALL, an eviction of the key, another server), or this
+            # replica has no lease yet and can't know. Leases that the table held may be alive: wait them out.
+            self.waited_out += 1
+            await asyncio.sleep(self._lease * (1 + DRIFT))
+            return
+        if not left:
+            return
+        started = self._clock()
+        missing = await announcement.acked_by(left, max(left.values()) * (1 + DRIFT))
+        if missing:
+            self.waited_out += 1
+            log.warning("replicas did not acknowledge within their lease", extra={"replicas": len(missing)})
+            rest = started + max(left[one] for one in missing) * (1 + DRIFT) - self._clock()
+            if rest > 0:
+                await asyncio.sleep(rest)
+
+    # -- listening -----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Joins in the background; memory stays off until the first echo."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._for_ever())
+
+    async def proven(self) -> None:
+        """Waits until the lease is alive for the first time."""
+        self.start()
+        await self._proven.wait()
+
+    async def close(self) -> None:
+        """Leaves: memory is off first, then the others need not wait for this replica any more."""
+        self._until = 0.0
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        with contextlib.suppress(StoreError):
+            async with self._link.bounded():
+                await self._link.run(("HDEL", MEMBERS, self.replica))
+
+    async def _for_ever(self) -> None:
+        while True:
+            try:
+                async with self._listening(CHANNEL, self._own) as messages, asyncio.TaskGroup() as group:
+                    group.create_task(self._renewing())
+                    await self._listen(messages)
+            except* StoreError as lost:
+                log.debug("feed lost", extra={"cause": str(lost.exceptions[0])})
+            except* Exception as bug:
+                # Whatever went wrong, memory is off until a new connection has proven itself.
+                log.exception("feed broke", extra={"cause": type(bug.exceptions[0]).__name__})
+            finally:
+                self._until = 0.0
+                self._sent.clear()
+            await asyncio.sleep(RECONNECT_AFTER)
+
+    async def _listen(self, messages: AsyncIterator[bytes]) -> None:
+        async for raw in messages:
+            await self._take(raw)
+        raise StoreError("the feed ended")
+
+    async def _renewing(self) -> None:
+        while True:
+            self._numbers += 1
+            number = self._numbers
+            echo = _ENCODE(Message("echo", self.replica, number))
+            self._sent[number] = self._clock()
+            lease, life = str(int(self._lease * 1e6)), str(int(self._lease * 30_000))
+            async with self._link.bounded():
+                await self._link.run(RENEW.call(MEMBERS, self.replica, lease, self._own, echo, life))
+            await asyncio.sleep(self._renew_every)
+
+    async def _take(self, raw: bytes) -> None:
+        try:
+            message = _DECODE(raw)
+        except msgspec.MsgspecError:
+            # Somebody else writes to our channel. What it meant is unknown, so nothing here may be trusted.
+            raise StoreError("unreadable message on the feed") from None
+        match message.kind:
+            case "echo":
+                self._echoed(message.number)
+            case "ack":
+                if message.number in self._open:
+                    self._open[message.number].ack(message.sender)
+            case "drop" if message.sender != self.replica:
+                self._drop(Batch(message.users, message.aliases, message.everything))
+                ack = _ENCODE(Message("ack", self.replica, message.number))
+                async with self._link.bounded():
+                    await self._link.run(("PUBLISH", f"{CHANNEL}:{message.sender}", ack))
+
+    def _echoed(self, number: int) -> None:
+        sent = self._sent.pop(number, None)
+        if sent is None:
+            return
+        for older in [n for n in self._sent if n < number]:
+            del self._sent[older]
+        if not self.alive:
+            # Announcements of the time between may have missed this replica: nobody waited for it.
+            self.lapses += 1
+            self._drop(Batch(everything=True))
+        self._until = max(self._until, sent + self._lease * (1 - DRIFT))
+        self._proven.set()
+
+    def health(self) -> dict[str, Any]:
+        """`{"alive", "replica", "lapses", "announced", "waited_out"}`."""
+        return {
+            "alive": self.alive,
+            "replica": self.replica,
+            "lapses": self.lapses,
+            "announced": self.announced,
+            "waited_out": self.waited_out,
+        }
+
+
+def join(link: Link, drop: Callable[[Batch], object]) -> Feed:
+    """This replica's end of the feed, over the store's own link."""
+    return Feed(link, link.listening, drop=drop)

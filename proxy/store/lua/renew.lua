@@ -1,0 +1,27 @@
+-- Renews a replica's lease on the feed, and echoes it down the feed so that the replica knows that everything
+-- announced before has reached it. The channels are no keys: they need not be in the slot of KEYS[1].
+-- KEYS[1]  user:members, a hash: replica → the end of its lease in microseconds of this server's clock
+-- ARGV[1]  the replica
+-- ARGV[2]  the lease in microseconds
+-- ARGV[3]  the replica's own channel
+-- ARGV[4]  the echo
+-- ARGV[5]  the key's life in milliseconds
+-- returns  1
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local members = redis.pcall('HGETALL', KEYS[1])
+if members.err then
+  redis.call('DEL', KEYS[1])
+  members = {}
+end
+for i = 1, #members, 2 do
+  local ends = tonumber(members[i + 1])
+  -- A lease that is over, and one that no clock of ours can have given.
+  if not ends or ends < now or ends > now + 60000000 then
+    redis.call('HDEL', KEYS[1], members[i])
+  end
+end
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now + tonumber(ARGV[2])))
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
+redis.call('PUBLISH', ARGV[3], ARGV[4])
+return 1

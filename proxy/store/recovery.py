@@ -1,0 +1,125 @@
+"""The way down and back up: is the shared store trusted, and what must it learn before it is again?"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from proxy.core.errors import StoreError
+from proxy.core.model import Batch
+from proxy.store.breaker import Breaker
+from proxy.store.pending import Pending
+
+_log = logging.getLogger("proxy.store")
+
+# Small enough for one deadline.
+_REPLAY = 256
+
+
+class Recovery:
+    """Distrusts the shared store from its first failed eviction, or from `failures` other failures in a row.
+
+    Every `probe_interval` seconds it is asked for its run id. It is trusted again once all evictions of the
+    outage are delivered by `deliver`; one whose run id has changed gets all users evicted first, as it may
+    have started from an older copy (design §7.6). `opened` and `returned` are told when trust goes and comes.
+    """
+
+    def __init__(
+        self,
+        *,
+        run_id: Callable[[], Awaitable[str]],
+        deliver: Callable[[Batch], Awaitable[object]],
+        opened: Callable[[], None],
+        returned: Callable[[], None],
+        probe_interval: float,
+        failures: int,
+        pending_limit: int,
+    ) -> None:
+        self._ask = run_id
+        self._deliver = deliver
+        self._opened = opened
+        self._back = returned
+        self._probe_interval = probe_interval
+        self.breaker = Breaker(failures)
+        self.pending = Pending(pending_limit)
+        self.run_id = ""
+        self.restarts = 0
+        """Times that another server process answered."""
+        self.watcher: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def down(self) -> bool:
+        """The shared store is not to be asked."""
+        return self.breaker.open
+
+    def failed(self, error: StoreError, *, write: bool = False) -> None:
+        """Counts a failure of the shared store."""
+        if self.breaker.failed(write=write):
+            self._opened()
+            _log.warning("the shared store is not used until it is back: %s", error)
+
+    def watch(self) -> None:
+        """Starts the probe, once, and again where it died."""
+        if self.watcher is None and not self._closed:
+            self.watcher = asyncio.create_task(self._probe_for_ever())
+            self.watcher.add_done_callback(self._watcher_died)
+
+    def _watcher_died(self, task: asyncio.Task[None]) -> None:
+        if self._closed:
+            return
+        error = None if task.cancelled() else task.exception()
+        _log.error("the watch over the shared store died: %s", type(error).__name__ if error else "cancelled")
+        # The next operation starts another, and so does the timer where there is none.
+        self.watcher = None
+        task.get_loop().call_later(self._probe_interval, self.watch)
+
+    async def _probe_for_ever(self) -> None:
+        while True:
+            with suppress(StoreError):
+                await self.probe()
+            await asyncio.sleep(self._probe_interval)
+
+    async def probe(self) -> None:
+        """Raises StoreError where the shared store is not back yet, or away again."""
+        try:
+            run_id = await self._ask()
+            if self.run_id and run_id and run_id != self.run_id:
+                self.restarts += 1
+                self.pending.add(Batch(everything=True))
+                self.failed(StoreError("another server process answers"), write=True)
+            self.run_id = run_id or self.run_id
+            if self.breaker.open:
+                await self._return()
+        except StoreError as error:
+            self.failed(error)
+            raise
+
+    async def _return(self) -> None:
+        delivered = 0
+        while len(self.pending):
+            batch = self.pending.take(_REPLAY)
+            try:
+                await self._deliver(batch)
+            except BaseException:
+                self.pending.add(batch)
+                raise
+            delivered += len(batch.users) + len(batch.aliases) + batch.everything
+        # Nothing awaits from here on, so no eviction can slip in between.
+        self._back()
+        self.breaker.close()
+        _log.info("the shared store is back, %d evictions were delivered late", delivered)
+
+    async def close(self) -> None:
+        """Ends the probe; evictions that are still to be delivered get a last try."""
+        self._closed = True
+        if self.watcher is not None:
+            self.watcher.cancel()
+            await asyncio.gather(self.watcher, return_exceptions=True)
+        if len(self.pending):
+            with suppress(StoreError):
+                await self.probe()
+        if len(self.pending):
+            _log.error("%d evictions could not be delivered", len(self.pending))

@@ -1,0 +1,94 @@
+"""The writing side of Redis: ticket numbers, fences around users, evictions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy.core.model import Batch, Evicted, Fence
+from proxy.store import codec
+from proxy.store.fences import LIFE, lifted, opened, raised
+from proxy.store.link import Command, Link, Script
+
+_WEEK = str(7 * 86400 * 1000)
+_FLOOR_LIFE = "120000"
+_TICKET_AGE = str(60 * 1_000_000)
+
+_SEQ, _UNLINK, _FREE = tuple(Script(name) for name in ("seq", "unlink", "free"))
+_EVICT = Script("evict", "_fences")
+
+# What stands around nobody.
+NO_FENCE = Fence("", Batch())
+
+
+class RedisWrites:
+    """What writes do to Redis, over one link. Raises StoreError."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def numbered(self, *commands: Command) -> list[Any]:
+        """A ticket number, and the replies to `commands` after it. To be used within `bounded`."""
+        number = (codec.SEQ_KEY, _WEEK, _TICKET_AGE)
+        replies = await self._link.run(_SEQ.call(*number, "0"), *commands)
+        if replies[0] == b"":
+            await self._link.run(opened(NO_FENCE))
+            replies = await self._link.run(_SEQ.call(*number, "1"), *commands)
+        return [int(replies[0]), *replies[1:]]
+
+    async def fence(self, fence: Fence, *told: Command, seconds: float = LIFE) -> list[Any]:
+        """Raises a fence, or gives it another `seconds`; then runs `told` and returns its replies."""
+        commands = raised(fence.batch, fence.name, seconds)
+        async with self._link.bounded():
+            replies = await self._link.run(*commands, *told)
+        return replies[len(commands) :]
+
+    async def lift(self, fence: Fence) -> None:
+        """Takes a fence down after a write that changed nothing."""
+        async with self._link.bounded():
+            await self._link.run(*lifted(fence.batch, fence.name))
+
+    async def settle(self, batch: Batch, fence: Fence) -> tuple[Evicted, bool]:
+        """Evicts `batch` and lifts the fence; the second value says that the fence had held all the time.
+
+        Where it had not, answers from before may have been stored meanwhile, here and in memories.
+        """
+        async with self._link.bounded():
+            if batch.everything:
+                raising = [] if fence.batch.everything else [opened(fence)]
+                await self._link.run(*raising, *lifted(fence.batch, fence.name))
+                return Evicted(), False
+            return await self._evict(
+                dict.fromkeys(user_id for user_id in batch.users if codec.usable(user_id, as_id=True)),
+                list(dict.fromkeys(pair for pair in batch.aliases if codec.usable(pair[1]))),
+                fence,
+            )
+
+    async def _evict(
+        self, ids: dict[str, None], pairs: list[tuple[str, str]], fence: Fence
+    ) -> tuple[Evicted, bool]:
+        seq, *held = await self.numbered(*(_FREE.call(codec.alias_key(*pair)) for pair in pairs))
+        links: dict[tuple[str, str], str] = {}
+        entries = 0
+        for pair, raw in zip(pairs, held, strict=True):
+            entries += raw.startswith(codec.NOBODY)
+            user_id = codec.decode_id(raw)
+            if user_id is not None:
+                ids[user_id] = None
+                links[pair] = user_id
+        bounds = (str(seq), _FLOOR_LIFE, _TICKET_AGE, fence.name)
+        rest = [one for one in fence.batch.users if one not in ids]
+        lifting = lifted(Batch(tuple(rest), fence.batch.aliases, fence.batch.everything), fence.name)
+        replies = await self._link.run(
+            *(_EVICT.call(codec.user_key(user_id), *bounds) for user_id in ids), *lifting
+        )
+        held_firm = True
+        for user_id, (stood, *blobs) in zip(ids, replies, strict=False):
+            held_firm = held_firm and stood == 1
+            entries += len(blobs)
+            for blob in blobs:
+                entry = codec.decode(blob)
+                if entry is not None:
+                    links.update(dict.fromkeys(codec.aliases_of(entry), user_id))
+        held_firm = held_firm and all(reply == 1 for reply in replies[len(ids) :])
+        gone = await self._link.run(*(_UNLINK.call(codec.alias_key(*a), i) for a, i in links.items()))
+        return Evicted(entries=entries, aliases=sum(gone)), held_firm

@@ -1,0 +1,237 @@
+"""The port to upstream: a slim HTTP/1.1 client that sends what it is given, and never sends it twice.
+
+aiohttp's own client quotes paths anew, adds and reorders lines, keeps cookies, decodes content and repeats
+a PUT on a broken kept-alive connection; none of that is wanted here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from typing import Final
+from urllib.parse import urlsplit
+
+from proxy.connection import Connection, Head, Unanswered
+from proxy.core.errors import (
+    ClientError,
+    ClientGone,
+    ConfigError,
+    RequestBroken,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+from proxy.core.forwarding import end_to_end, request_head
+from proxy.core.model import Reply, Request
+from proxy.core.settings import UpstreamSettings
+from proxy.pool import Pool
+
+# RFC 9110 §9.2.1: what may be asked twice when nobody knows whether the first was heard.
+_REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+# A name such as localhost has two addresses; trying more than that only makes a dead upstream slower.
+_ADDRESSES: Final = 2
+
+
+class HttpUpstream:
+    """Implements `ports.Upstream` for an `http://`, `https://` or `unix:/path` URL.
+
+    Raises ConfigError for another kind of URL. To be used on one event loop.
+    """
+
+    def __init__(self, settings: UpstreamSettings) -> None:
+        self._timeout = settings.timeout
+        self._connect_timeout = settings.connect_timeout
+        self._path, self._host, self._port, self._authority = _address(settings.url)
+        self._ssl: ssl.SSLContext | None = None
+        if settings.url.startswith("https:"):
+            self._ssl = ssl.create_default_context()
+            self._ssl.set_alpn_protocols(["http/1.1"])
+        self._pool: Pool[Connection] = Pool(
+            self._connect, limit=settings.max_connections, patience=settings.connect_timeout
+        )
+
+    async def send(self, request: Request) -> Reply:
+        """The answer, once its head has arrived; content that is complete by then comes as bytes.
+
+        Hop-by-hop lines are gone. Else `Reply.body` is to be read to its end, or closed. A request goes out
+        again in one case only: a kept-alive connection turned out to be closed, before anything was
+        written to it or (for a GET, HEAD or OPTIONS without a body) without a byte of an answer.
+        Raises UpstreamError; RequestBroken if it was the request's body that failed.
+        """
+        connection, used = await self._pool.acquire()
+        try:
+            return await self._ask(connection, request)
+        except Unanswered as error:
+            safe = request.method in _REPEATABLE and request.body is None
+            if not used or (error.executed and not safe):
+                raise
+        connection, _ = await self._pool.acquire(fresh=True)
+        return await self._ask(connection, request)
+
+    async def ping(self) -> None:
+        """Makes a connection and closes it. Raises UpstreamError."""
+        (await self._connect()).abort()
+
+    async def close(self) -> None:
+        """Closes all connections; idempotent."""
+        self._pool.close()
+
+    async def _ask(self, connection: Connection, request: Request) -> Reply:
+        sender: asyncio.Task[None] | None = None
+        try:
+            try:
+                head_bytes, length = request_head(request, self._authority)
+            except ValueError:
+                raise UpstreamError("The request cannot be written as HTTP.", executed=False) from None
+            answer = connection.begin(request.method)
+            if connection.write(head_bytes):
+                if request.body is None:
+                    connection.request_sent = True
+                    connection.arm(self._timeout, "did not answer in time")
+                else:
+                    sender = asyncio.create_task(self._send_body(connection, request.body, length))
+            head = await answer
+            if sender is not None:
+                # Upstream has made up its mind; what it has not read by now it never gets.
+                await _stop(sender)
+            return self._reply(connection, head)
+        except BaseException:
+            self._pool.release(connection, reusable=False)
+            if sender is not None:
+                await _stop(sender)
+            raise
+
+    def _reply(self, connection: Connection, head: Head) -> Reply:
+        whole = connection.complete()
+        headers = end_to_end(head.headers)
+        if whole is None:
+            return Reply(head.status, head.reason, headers, Content(connection, self._pool, self._timeout))
+        self._pool.release(connection, reusable=connection.finish())
+        return Reply(head.status, head.reason, headers, whole)
+
+    async def _send_body(
+        self, connection: Connection, body: AsyncIterator[bytes], length: int | None
+    ) -> None:
+        """Writes the body as it comes. What goes wrong with it ends the exchange."""
+        sent = 0
+        try:
+            async for chunk in body:
+                if not chunk:
+                    continue
+                sent += len(chunk)
+                if length is not None and sent > length:
+                    raise ClientError(400, "bad-request", "The body is longer than its Content-Length.")
+                if not connection.write(
+                    chunk if length is not None else b"%x\r\n%b\r\n" % (len(chunk), chunk)
+                ):
+                    return
+                connection.request_sent = sent == length
+                await connection.drain(self._timeout)
+            if length is None:
+                connection.write(b"0\r\n\r\n")
+            elif sent < length:
+                raise ClientError(400, "bad-request", "The body is shorter than its Content-Length.")
+            connection.request_sent = True
+            connection.arm(self._timeout, "did not answer in time")
+        except (ClientError, ClientGone) as error:
+            connection.fail(RequestBroken(error))
+        except Exception as error:  # noqa: BLE001 - whatever the body's source did, the exchange ends with it
+            connection.fail(error)
+
+    async def _connect(self) -> Connection:
+        try:
+            async with asyncio.timeout(self._connect_timeout):
+                return await self._dial()
+        except TimeoutError:
+            raise UpstreamTimeout("Upstream did not accept a connection in time.", executed=False) from None
+        except (OSError, UnicodeError):
+            raise UpstreamRefused("Upstream could not be reached.", executed=False) from None
+
+    async def _dial(self) -> Connection:
+        loop = asyncio.get_running_loop()
+
+        def protocol() -> Connection:
+            return Connection(loop, self._pool.forget)
+
+        if self._path:
+            _, connection = await loop.create_unix_connection(protocol, self._path)
+            return connection
+        addresses = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        name = self._host if self._ssl is not None else None
+        failure = OSError("no address")
+        for address in addresses[:_ADDRESSES]:
+            host, port = address[4][:2]
+            try:
+                _, connection = await loop.create_connection(
+                    protocol, str(host), int(port), ssl=self._ssl, server_hostname=name
+                )
+            except OSError as error:
+                failure = error
+            else:
+                return connection
+        raise failure
+
+
+class Content:
+    """What is still to come of an answer. Each step raises UpstreamError where upstream breaks off.
+
+    Read to its end, it gives the connection back; closed, cancelled or forgotten before, it closes it.
+    """
+
+    def __init__(self, connection: Connection, pool: Pool[Connection], timeout: float) -> None:
+        self._connection: Connection | None = connection
+        self._pool = pool
+        self._timeout = timeout
+        self._loop = asyncio.get_running_loop()
+
+    def __aiter__(self) -> Content:
+        return self
+
+    async def __anext__(self) -> bytes:
+        connection = self._connection
+        if connection is None:
+            raise StopAsyncIteration
+        try:
+            data = await connection.read(self._timeout)
+        except BaseException:
+            await self.aclose()
+            raise
+        if not data:
+            self._connection = None
+            self._pool.release(connection, reusable=connection.finish())
+            raise StopAsyncIteration
+        return data
+
+    async def aclose(self) -> None:
+        """Reads no further; idempotent."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._pool.release(connection, reusable=False)
+
+    def __del__(self) -> None:
+        connection = self._connection
+        if connection is not None and not self._loop.is_closed():
+            # The collector may run on any thread.
+            self._loop.call_soon_threadsafe(lambda: self._pool.release(connection, reusable=False))
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait((task,))
+
+
+def _address(url: str) -> tuple[str, str, int, bytes]:
+    """Socket path, host, port, and the authority for a Host line."""
+    if url.startswith("unix:"):
+        path = url.removeprefix("unix:")
+        return path.removeprefix("//"), "", 0, b"localhost"
+    parts = urlsplit(url)
+    with contextlib.suppress(ValueError):
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+        plain = parts.path in ("", "/") and not parts.query and "@" not in parts.netloc
+        if port and parts.hostname and plain:
+            return "", parts.hostname, port, parts.netloc.encode("idna" if not url.isascii() else "ascii")
+    raise ConfigError(("upstream.url: must be http://host[:port], https://host[:port] or unix:/path",))

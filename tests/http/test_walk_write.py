@@ -1,0 +1,205 @@
+"""Writes through the whole proxy: what they make stale is gone before the writer has its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.walk import Bench, bench, token_for
+from upstream_stub.people import person
+
+USER = person(7, 5)
+
+
+@pytest_asyncio.fixture(name="b")
+async def _b() -> AsyncIterator[Bench]:
+    async with bench() as started:
+        yield started
+
+
+async def _warm(b: Bench) -> None:
+    await b.get("/users/5")
+    await b.get("/users/6")
+    assert "HIT" == (await b.get("/users/5")).x_cache
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+@pytest.mark.parametrize(
+    "target", ["/users/5", f"/users/{USER.username}", f"/users/by-email/{USER.email}", "/users/5?notify=1"]
+)
+async def test_a_write_evicts_its_user_and_nobody_else(b: Bench, method: str, target: str) -> None:
+    """By any key of the user: the next read is new, by every key, and other users stay hits."""
+    await _warm(b)
+    written = await b.ask(method, target, json={"display_name": "New"}, token=token_for(1))
+
+    assert (200, "BYPASS") == (written.status, written.x_cache)
+    fresh = await b.get("/users/5")
+    assert ("MISS", "New") == (fresh.x_cache, fresh.json()["display_name"])
+    by_name = await b.get(f"/users/{USER.username}")
+    assert ("HIT", "New") == (by_name.x_cache, by_name.json()["display_name"])
+    assert "HIT" == (await b.get("/users/6")).x_cache
+
+
+async def test_a_rename_moves_the_aliases(b: Bench) -> None:
+    """The old e-mail is nobody's and the new one is the user's, though a 404 was stored for it."""
+    new = "brand.new@example.com"
+    token = token_for(1)
+    await b.get("/users/1")
+    await b.get(f"/users/by-email/{USER.email}", token=token)
+    assert 404 == (await b.get(f"/users/by-email/{new}", token=token)).status
+
+    await b.ask("PATCH", "/users/5", json={"email": new}, token=token)
+
+    assert 404 == (await b.get(f"/users/by-email/{USER.email}", token=token)).status
+    found = await b.get(f"/users/by-email/{new}", token=token)
+    assert (200, 5) == (found.status, found.json()["id"])
+
+
+async def test_a_created_user_is_found_at_once(b: Bench) -> None:
+    """Stored "not found" answers of the keys that a new user gets are gone."""
+    assert 404 == (await b.get("/users/newbie")).status
+    assert "HIT" == (await b.get("/users/newbie")).x_cache
+
+    created = await b.ask(
+        "POST", "/users", json={"email": "n@example.com", "username": "newbie", "password": "password-x"}
+    )
+
+    assert 201 == created.status
+    assert 200 == (await b.get("/users/newbie")).status
+
+
+async def test_a_deleted_user_is_gone_at_once(b: Bench) -> None:
+    """By id and by alias."""
+    await _warm(b)
+    await b.get(f"/users/{USER.username}")
+
+    assert 204 == (await b.ask("DELETE", "/users/5", token=token_for(1))).status
+
+    assert 404 == (await b.get("/users/5")).status
+    assert 404 == (await b.get(f"/users/{USER.username}")).status
+    assert "HIT" == (await b.get("/users/6")).x_cache
+
+
+async def test_a_refused_write_costs_nothing(b: Bench) -> None:
+    """A 4xx changed nothing, so the copies stay."""
+    await _warm(b)
+    taken = await b.ask("PATCH", "/users/5", json={"email": person(7, 6).email})
+
+    assert 409 == taken.status
+    assert "HIT" == (await b.get("/users/5")).x_cache
+
+
+async def test_the_tokens_user_is_evicted(b: Bench) -> None:
+    """PUT /profile names its user by the token alone."""
+    await _warm(b)
+    done = await b.ask("PUT", "/profile", json={"bio": "New"}, token=token_for(5))
+
+    assert 200 == done.status
+    assert "New" == (await b.get("/users/5")).json()["bio"]
+    assert "HIT" == (await b.get("/users/6")).x_cache
+
+
+async def test_a_bulk_write_evicts_everybody(b: Bench) -> None:
+    """`evict: all` raises the epoch."""
+    await _warm(b)
+    done = await b.ask(
+        "POST", "/admin/users/bulk", json={"ids": [5, 6], "set": {"bio": "Same"}}, token=token_for(1)
+    )
+
+    assert 200 == done.status
+    assert ("MISS", "MISS") == ((await b.get("/users/5")).x_cache, (await b.get("/users/6")).x_cache)
+
+
+async def test_a_write_whose_user_is_unknown_evicts_everybody(b: Bench) -> None:
+    """DELETE by an alias that nobody has looked up answers 204 and names no user: all copies go."""
+    await b.get("/users/6")
+    assert 204 == (await b.ask("DELETE", f"/users/by-email/{USER.email}", token=token_for(1))).status
+
+    assert "MISS" == (await b.get("/users/6")).x_cache
+
+
+async def test_an_unknown_outcome_counts_as_success() -> None:
+    """Upstream commits and then drops the connection: the writer gets 502, readers get the new value."""
+    async with bench(drop_after_commit_rate=1.0) as b:
+        await _warm(b)
+        lost = await b.ask("PATCH", "/users/5", json={"display_name": "New"}, token=token_for(1))
+
+        assert (502, "application/problem+json") == (lost.status, lost.headers["Content-Type"])
+        assert "New" == (await b.get("/users/5")).json()["display_name"]
+
+
+async def test_a_writer_that_hangs_up_still_evicts(b: Bench) -> None:
+    """The client goes away while upstream has committed and not answered yet."""
+    await _warm(b)
+    await b.control(hold="update")
+    change = b.ask("PATCH", "/users/5", json={"display_name": "New"}, token=token_for(1))
+    writer = asyncio.ensure_future(change)
+    await b.held("update", 1)
+    writer.cancel()
+    await asyncio.gather(writer, return_exceptions=True)
+    await b.control(release="all")
+
+    for _ in range(200):
+        answer = await b.get("/users/5")
+        if answer.json()["display_name"] == "New":
+            break
+        await asyncio.sleep(0.01)
+    assert "New" == answer.json()["display_name"]
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"), [("/users/5", "user_by_id"), (f"/users/{USER.username}", "user_by_username")]
+)
+async def test_a_slow_read_never_undoes_a_write(b: Bench, target: str, kind: str) -> None:
+    """What was read before the write is not stored after it, though it arrives later."""
+    await b.control(hold=kind)
+    slow = asyncio.ensure_future(b.get(target))
+    await b.held(kind, 1)
+    await b.ask("PATCH", "/users/5", json={"display_name": "New"}, token=token_for(1))
+    await b.control(release="all")
+    old = await slow
+
+    assert "detail=stale-fill" in old.cache_status
+    assert "New" != old.json()["display_name"]
+    assert "New" == (await b.get(target)).json()["display_name"]
+
+
+async def test_a_slow_not_found_never_hides_a_new_user(b: Bench) -> None:
+    """A 404 that was read before the user was created is not stored after it."""
+    await b.control(hold="user_by_username")
+    slow = asyncio.ensure_future(b.get("/users/newbie"))
+    await b.held("user_by_username", 1)
+    user = {"email": "n@example.com", "username": "newbie", "password": "password-x"}
+    await b.ask("POST", "/users", json=user)
+    await b.control(release="all")
+
+    assert 404 == (await slow).status
+    assert 200 == (await b.get("/users/newbie")).status
+
+
+async def test_a_reader_that_waits_never_gets_what_a_write_made_old(b: Bench) -> None:
+    """One that starts after the write was answered joins a fill from before it, and sees the write."""
+    await b.control(hold="user_by_id")
+    slow = asyncio.ensure_future(b.get("/users/5"))
+    await b.held("user_by_id", 1)
+    await b.ask("PATCH", "/users/5", json={"display_name": "New"}, token=token_for(1))
+    late = asyncio.ensure_future(b.get("/users/5"))
+    # Both are with the proxy: the late one waits for the slow one's answer.
+    await b.get("/users?limit=1")
+    await b.control(release="all")
+    await slow
+
+    seen = await late
+    assert (200, "New") == (seen.status, seen.json().get("display_name")), seen.body
+
+
+async def test_login_is_never_cached(b: Bench) -> None:
+    """Each login is checked by upstream; its token is good for the proxy as well."""
+    for _ in range(2):
+        login = await b.ask("POST", "/auth/login", json={"username": USER.username, "password": "password-5"})
+        assert (200, "BYPASS") == (login.status, login.x_cache)
+    assert 200 == (await b.get("/auth/me", token=login.json()["access_token"])).status
+    assert 2 == (await b.calls())["login"]
