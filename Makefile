@@ -1,0 +1,94 @@
+# One command for each job. `make` alone lists them. Needs python3 >= 3.11 and make, nothing else.
+# Another interpreter: make test PYTHON=python3.13. Arguments to what is run: make run ARGS="--help".
+
+PYTHON ?= python3
+ARGS ?=
+LOCK_ARGS ?=
+IMAGE ?= user-cache-proxy
+CONTAINER ?= $(firstword $(foreach tool,podman docker buildah,$(if $(shell command -v $(tool) 2>/dev/null),$(tool))))
+BUILD_ARGS ?=
+RUN_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := -m pip install --quiet --disable-pip-version-check
+
+define check-python
+command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found; name one: make … PYTHON=python3.13" >&2; exit 1; }; \
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "$$($(PYTHON) -V 2>&1) is too old, 3.11 is needed; name one: make … PYTHON=python3.13" >&2; exit 1; }; \
+$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	{ echo "$(PYTHON) cannot make virtual environments (Debian: apt-get install python3-venv)" >&2; exit 1; }
+endef
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# The jobs share one environment and one tree: `make -j` runs them one after another, in the order given.
+.NOTPARALLEL:
+.PHONY: help run test lint format lock image image-test clean force
+
+# A virtual environment knows its own place, and breaks when its interpreter goes away: the stamp holds the
+# folder it was made in, and is read with that interpreter. Anything else there means: install again.
+ifneq ($(shell $(BIN)/python -c 'print(open("$(STAMP)").read())' 2>/dev/null),$(CURDIR))
+$(STAMP): force
+endif
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(STAMP) ## start the demo (ARGS="…" is passed on)
+	@exec $(BIN)/user-cache-proxy demo $(ARGS)
+
+test: $(STAMP) ## run all tests (ARGS="…" is passed on to pytest)
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## check style, formatting and types
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m mypy
+
+format: $(STAMP) ## put the source into its one format
+	@$(BIN)/python -m ruff check --fix-only .
+	@$(BIN)/python -m ruff format .
+
+# The old lock is the starting point, so only what pyproject.toml asks for changes; LOCK_ARGS=--upgrade moves on.
+lock: ## work out both lock files anew (LOCK_ARGS=--upgrade takes the newest versions)
+	@$(call check-python)
+	@echo "installing uv into build/lock …"
+	@$(PYTHON) -m venv build/lock
+	@build/lock/bin/python $(PIP) uv
+	@$(call compile,requirements.lock,--extra dev)
+	@$(call compile,requirements-serve.lock,)
+
+# The build backend is part of the lock, so that the package itself is built without asking an index.
+define compile
+echo "writing $(1) …" && \
+$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | \
+build/lock/bin/uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) $(2) pyproject.toml - --output-file $(1)
+endef
+
+image: ## build the container image (CONTAINER=podman|docker|buildah, BUILD_ARGS="…")
+	@$(if $(CONTAINER),:,echo "make image needs podman, docker or buildah" >&2; exit 1)
+	$(CONTAINER) build $(if $(filter docker,$(CONTAINER)),,--format docker) $(BUILD_ARGS) -t $(IMAGE) .
+
+image-test: image ## build the image, then try it as it is meant to run: not root, nothing writable, no rights
+	@$(if $(filter podman docker,$(CONTAINER)),:,echo "make image-test needs podman or docker" >&2; exit 1)
+	$(CONTAINER) run --rm --read-only --cap-drop all --security-opt no-new-privileges $(RUN_ARGS) \
+		--entrypoint python $(IMAGE) -c \
+		'import os, proxy; assert os.getuid() == 65532; print("user-cache-proxy", proxy.__version__)'
+
+clean: ## remove everything that was made here
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(call check-python)
+	@echo "installing into $(VENV) …"
+	@rm -f $(STAMP)
+	@$(BIN)/python -c '' 2>/dev/null || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
+	@$(BIN)/python $(PIP) --require-hashes -r requirements.lock
+	@$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
+	@printf %s "$(CURDIR)" > $(STAMP)
+	@echo "installed."
