@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import msgspec
 
 from proxy.core.errors import StoreError
-from proxy.core.model import Batch
+from proxy.core.model import Batch, Ref
 from proxy.store.link import Command, Link, Script
 
 log = logging.getLogger("proxy.feed")
@@ -105,7 +105,8 @@ class Feed:
     """One replica's end of the feed.
 
     `drop(batch)` is called before an announcement is acknowledged, and with everything whenever the lease
-    was not alive for a while; `wake(keys)` when another replica ended a fill. Times are seconds of `clock`.
+    was not alive for a while; `woken(key, value, storable)` when a replica has ended a fill. Times are
+    seconds of `clock`.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class Feed:
         listening: Listening,
         *,
         drop: Callable[[Batch], object],
+        woken: Callable[[str, str, bool], None],
         lease: float = LEASE,
         renew_every: float = RENEW_EVERY,
         clock: Callable[[], float] = time.monotonic,
@@ -122,6 +124,7 @@ class Feed:
         self._link = link
         self._listening = listening
         self._drop = drop
+        self._woken = woken
         self._lease = lease
         self._renew_every = renew_every
         self._clock = clock
@@ -157,6 +160,10 @@ class Feed:
         command = ANNOUNCE.call(MEMBERS, CHANNEL, _ENCODE(message))
         announcement = self._open[self._numbers] = Announcement(self, self._numbers, command)
         return announcement
+
+    def wake(self, ref: Ref, *, storable: bool) -> bytes:
+        """The message that a fill of `ref` has ended; `storable`: look again, it may be stored."""
+        return _ENCODE(Message("wake", "", int(storable), (), ((ref.key, ref.value),)))
 
     def forget(self, announcement: Announcement) -> None:
         """Nobody waits for it any more."""
@@ -248,6 +255,9 @@ class Feed:
             case "ack":
                 if message.number in self._open:
                     self._open[message.number].ack(message.sender)
+            case "wake":
+                for key, value in message.aliases:
+                    self._woken(key, value, bool(message.number))
             case "drop" if message.sender != self.replica:
                 self._drop(Batch(message.users, message.aliases, message.everything))
                 ack = _ENCODE(Message("ack", self.replica, message.number))
@@ -278,6 +288,6 @@ class Feed:
         }
 
 
-def join(link: Link, drop: Callable[[Batch], object]) -> Feed:
+def join(link: Link, drop: Callable[[Batch], object], woken: Callable[[str, str, bool], None]) -> Feed:
     """This replica's end of the feed, over the store's own link."""
-    return Feed(link, link.listening, drop=drop)
+    return Feed(link, link.listening, drop=drop, woken=woken)

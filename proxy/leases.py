@@ -15,6 +15,9 @@ from proxy.singleflight import SingleFlight
 MAX_WAITERS = 1000
 # How often an abandoned or outdated flight is tried again before a caller goes alone.
 ATTEMPTS = 3
+# Seconds for which an answer that could not be stored keeps callers of its key from queueing, and how many.
+UNSTORABLE_FOR = 1.0
+MAX_UNSTORABLE = 10_000
 
 T = TypeVar("T")
 
@@ -52,13 +55,17 @@ class _Alone:
 
 
 class Leases:
-    """The fills under way in this process. `wait_timeout` is in seconds, `now` the wall clock."""
+    """The fills under way: one per key in this process, and one per key among the replicas.
+
+    `wait_timeout` is in seconds, `now` the wall clock.
+    """
 
     def __init__(self, store: Store, *, wait_timeout: float, now: Callable[[], float]) -> None:
         self._store = store
         self._wait_timeout = wait_timeout
         self._now = now
         self._flights: SingleFlight[Ref, Found | _Alone] = SingleFlight(MAX_WAITERS)
+        self._unstorable: dict[Ref, float] = {}
 
     @property
     def landed(self) -> int:
@@ -78,7 +85,7 @@ class Leases:
         taken before it runs. A waiter is never given an answer that an eviction has made stale meanwhile:
         such a fill is refused, and the waiter tries again. Raises what the loader raises.
         """
-        for _ in range(ATTEMPTS):
+        for _ in range(0 if self._is_known_unstorable(ref) else ATTEMPTS):
             joined = self._flights.join(ref)
             if joined is None:
                 break
@@ -91,10 +98,16 @@ class Leases:
                         if isinstance(again, Found) and again.entry.expires > self._now():
                             flight.land(again)
                             return Shared(again, collapsed=False)
+                    held = await self._store.lease(ref, self._wait_timeout)
+                    if isinstance(held, Found):
+                        flight.land(held)
+                        return Shared(held, collapsed=True)
                     try:
-                        own, found = await self._load(ref, loader)
-                    except UpstreamError as error:
-                        flight.land(_Alone(error))
+                        own, found = await self._load(ref, held, loader)
+                    except BaseException as error:
+                        await self._store.release(ref, held)
+                        if isinstance(error, UpstreamError):
+                            flight.land(_Alone(error))
                         raise
                     if found is not None:
                         flight.land(found)
@@ -114,17 +127,33 @@ class Leases:
             seen = self._flights.landed
         return await self.alone(ref, loader)
 
+    def _is_known_unstorable(self, ref: Ref) -> bool:
+        until = self._unstorable.get(ref)
+        if until is None:
+            return False
+        if until > self._now():
+            return True
+        del self._unstorable[ref]
+        return False
+
+    def _remember(self, ref: Ref) -> None:
+        # Queueing for an answer that nobody may share would serve its callers one after the other.
+        if len(self._unstorable) >= MAX_UNSTORABLE:
+            self._unstorable.clear()
+        self._unstorable[ref] = self._now() + UNSTORABLE_FOR
+
     async def alone(self, ref: Ref, loader: Callable[[Ticket], Awaitable[Loaded[T]]]) -> Own[T]:
         """Runs `loader` for this caller only; what it brings is stored all the same."""
-        own, _ = await self._load(ref, loader)
+        own, _ = await self._load(ref, await self._store.ticket(ref), loader)
         return own
 
     async def _load(
-        self, ref: Ref, loader: Callable[[Ticket], Awaitable[Loaded[T]]]
+        self, ref: Ref, ticket: Ticket, loader: Callable[[Ticket], Awaitable[Loaded[T]]]
     ) -> tuple[Own[T], Found | None]:
-        ticket = await self._store.ticket(ref)
         loaded = await loader(ticket)
         if loaded.entry is None:
+            self._remember(ref)
+            await self._store.release(ref, ticket)
             return Own(loaded.value, stored=False, refused=None), None
         refused = await self._store.fill(ref, loaded.entry, ticket)
         own = Own(loaded.value, stored=refused is None, refused=refused)

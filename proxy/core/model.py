@@ -172,12 +172,17 @@ class Ticket:
     `seq` and `epoch` are the shared store's; `local` is this process's memory's. A part that could not be
     had is None, and that tier then refuses the fill. `mark` is what was left at an alias key: "nobody has
     this key" is stored only while the mark is still there, so a write that gives the key away refuses it.
+    `lease` is the right to fill the key, if it was asked for; `busy` are the seconds that another replica has
+    it. `evicted` is how many keys Redis had thrown out for want of memory.
     """
 
     seq: int | None = None
     epoch: str | None = None
     mark: str | None = None
     local: LocalTicket | None = None
+    lease: str | None = None
+    busy: float = 0.0
+    evicted: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from proxy.core.model import Batch, Entry, Evicted, Fence, Looked, Reason, Ref, Reply, Request, Ticket
+from proxy.core.model import Batch, Entry, Evicted, Fence, Found, Looked, Reason, Ref, Reply, Request, Ticket
 
 
 class Store(Protocol):
@@ -27,6 +27,18 @@ class Store(Protocol):
 
         Also sets an alias for each of `entry.keys` and, for a lookup by alias, for `ref` itself.
         """
+        ...
+
+    async def lease(self, ref: Ref, seconds: float) -> Ticket | Found:
+        """A ticket with the right to fill `ref`, once among all replicas (design §7.4).
+
+        Waits, `seconds` at most, for a replica that is filling it now; Found is what that one stored. Give
+        the right back with `release` where nothing is filled.
+        """
+        ...
+
+    async def release(self, ref: Ref, ticket: Ticket) -> None:
+        """The fill has ended with an answer that can't be stored: whoever waits for it is freed."""
         ...
 
     async def evict(
@@ -93,6 +105,10 @@ class Membership(Protocol):
 
     def announcement(self, batch: Batch) -> Announcement:
         """Tells the replicas to drop `batch` from memory."""
+        ...
+
+    def wake(self, ref: Ref, *, storable: bool) -> bytes:
+        """The message that tells replicas that a fill of `ref` has ended."""
         ...
 
     def health(self) -> Mapping[str, Any]:

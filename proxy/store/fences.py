@@ -12,7 +12,7 @@ from proxy.store.link import Command, Script
 _FENCE, _LIFT, _GUARD, _UNGUARD, _SHUT, _OPEN = (
     Script("fence", "_fences"),
     Script("lift", "_fences"),
-    Script("guard"),
+    Script("guard", "_wakes"),
     Script("unguard"),
     Script("shut"),
     Script("open"),

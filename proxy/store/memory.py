@@ -26,6 +26,13 @@ class MemoryStore(Memory):
         """See Store; only the local part is given."""
         return Ticket(local=self.begin(ref))
 
+    async def lease(self, ref: Ref, seconds: float) -> Ticket:  # noqa: ARG002 - nobody to wait for
+        """See Store; one process has its own single flight."""
+        return await self.ticket(ref)
+
+    async def release(self, ref: Ref, ticket: Ticket) -> None:
+        """See Store; nobody waits."""
+
     async def fill(self, ref: Ref, entry: Entry, ticket: Ticket) -> Reason | None:
         """See Store."""
         return self.put(ref, entry, ticket.local)

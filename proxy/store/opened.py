@@ -13,7 +13,7 @@ from proxy.store.memory import MemoryStore
 if TYPE_CHECKING:
     from proxy.store.link import Link
 
-Join = Callable[["Link", Callable[[Batch], object]], Membership]
+Join = Callable[["Link", Callable[[Batch], object], Callable[[str, str, bool], None]], Membership]
 
 
 def open_store(redis: RedisSettings, max_users: int, join: Callable[[], Join]) -> Store:
@@ -27,7 +27,9 @@ def open_store(redis: RedisSettings, max_users: int, join: Callable[[], Join]) -
     # Imported here: redis-py costs a memory-only sidecar megabytes and start-up time for nothing.
     from proxy.store.redis import RedisStore
     from proxy.store.tiered import TieredStore
+    from proxy.store.wakes import Wakes
 
     shared = RedisStore(redis.url, pool_size=redis.pool_size, pool_timeout=redis.pool_timeout)
-    feed = join()(shared.link, memory.drop_batch)
-    return TieredStore(memory, shared, feed=feed, reject=redis.reject_writes)
+    wakes = Wakes()
+    feed = join()(shared.link, memory.drop_batch, wakes.wake)
+    return TieredStore(memory, shared, feed=feed, wakes=wakes, reject=redis.reject_writes)

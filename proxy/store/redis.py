@@ -6,7 +6,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -31,11 +31,16 @@ _FLOOR_LIFE = 120 * _MS
 _TICKET_AGE = 60 * _US
 # fill.lua's answer while a write is under way.
 _UNDER_WAY = 2
+# How long one replica may keep the others from asking upstream for the same key. Longer than most upstreams
+# take; when it is over, whoever asks next takes over from a replica that died.
+LEASE = 3.0
 
-_EPOCH, _MARK, _NEGATIVE, _ALIAS, _UNLINK, _MEND = tuple(
-    Script(name) for name in ("epoch", "mark", "negative", "alias", "unlink", "mend")
+_EPOCH, _MARK, _UNLINK, _MEND = tuple(Script(name) for name in ("epoch", "mark", "unlink", "mend"))
+_NEGATIVE, _ALIAS, _UNMARK, _RELEASE = tuple(
+    Script(name, "_wakes") for name in ("negative", "alias", "unmark", "release")
 )
-_FILL, _SETTLE = tuple(Script(name, "_fences") for name in ("fill", "settle"))
+_SETTLE, _LEASE = Script("settle", "_fences"), Script("lease", "_fences")
+_FILL = Script("fill", "_fences", "_wakes")
 
 _GET_EPOCH: Command = ("GET", codec.EPOCH_KEY)
 
@@ -159,18 +164,55 @@ class RedisStore:
         await self.link.run(_UNLINK.call(codec.alias_key(ref.key, ref.value), read))
         return Absent(Reason.CORRUPT)
 
-    async def ticket(self, ref: Ref | None = None) -> Ticket:
-        """See Store. `seq` counts microseconds of Redis's clock."""
+    async def ticket(self, ref: Ref | None = None, *, wake: bytes | None = None) -> Ticket:
+        """See Store. `seq` counts microseconds of Redis's clock.
+
+        With `wake` the ticket comes with the lease on filling `ref`, or is `busy` with somebody else's; who
+        has it will then send that message down the feed when the fill has ended.
+        """
         epoch = _EPOCH.call(codec.EPOCH_KEY, secrets.token_hex(8), str(_WEEK), str(_SIX_DAYS))
+        token = secrets.token_hex(8)
         asked = [epoch]
-        if ref is not None and ref.key != "id" and codec.usable(ref.value):
-            mark = codec.MARK + secrets.token_hex(8).encode()
-            asked.append(_MARK.call(codec.alias_key(ref.key, ref.value), mark, str(_MARK_LIFE)))
+        if ref is not None and codec.usable(ref.value):
+            asked += self._claim(ref, token, wake)
         async with self.link.bounded():
-            seq, found, *marks = await self.writes.numbered(*asked)
-        left = marks[0][len(codec.MARK) :].decode(errors="replace") if marks else ""
-        epoch_now = None if found.startswith(codec.SIGN.encode()) else found.decode()
-        return Ticket(seq=seq, epoch=epoch_now, mark=left or None)
+            seq, found, *replies = await self.writes.numbered(*asked)
+        ticket = Ticket(seq=seq, epoch=None if found.startswith(codec.SIGN.encode()) else found.decode())
+        if not replies:
+            return ticket
+        if ref is not None and ref.key == "id":
+            left = replies[0]
+            return replace(ticket, lease=token if left == 0 else None, busy=max(left, 0) / _US)
+        (mark, left), stats = replies
+        name = mark[len(codec.MARK) :].decode(errors="replace")
+        # Some servers are asked without being Redis all through: what they can't count is not compared.
+        evicted = str(stats.get("evicted_keys", "")) if isinstance(stats, Mapping) else ""
+        return replace(ticket, mark=name or None, busy=left / _MS, evicted=evicted)
+
+    @staticmethod
+    def _claim(ref: Ref, token: str, wake: bytes | None) -> list[Command]:
+        if ref.key != "id":
+            mark = codec.MARK + token.encode()
+            lease = "0" if wake is None else str(int(LEASE * _MS))
+            key = codec.alias_key(ref.key, ref.value)
+            return [_MARK.call(key, mark, str(_MARK_LIFE), lease, wake or b""), ("INFO", "stats")]
+        if wake is None:
+            return []
+        life = str(_TICKET_AGE // _MS + _MS)
+        args = (ref.slot, token, str(int(LEASE * _US)), life, wake, str(_FLOOR_LIFE))
+        return [_LEASE.call(codec.user_key(ref.value), *args)]
+
+    async def release(self, ref: Ref, ticket: Ticket, wake: bytes) -> None:
+        """Ends a fill that stored nothing: `wake` goes to all who wait for it."""
+        if ref.key == "id" and ticket.lease is not None:
+            command = _RELEASE.call(codec.user_key(ref.value), ref.slot, ticket.lease, wake)
+        elif ref.key != "id" and ticket.mark is not None:
+            mark = codec.MARK + ticket.mark.encode()
+            command = _UNMARK.call(codec.alias_key(ref.key, ref.value), mark, wake)
+        else:
+            return
+        async with self.link.bounded():
+            await self.link.run(command)
 
     async def fill(self, ref: Ref, entry: Entry, ticket: Ticket) -> Reason | None:
         """See Store."""
@@ -190,7 +232,9 @@ class RedisStore:
             store = _NEGATIVE.call(codec.alias_key(ref.key, ref.value), mark, record, life)
         else:
             field, blob = codec.slot_field(ref.slot), codec.encode(entry)
-            limits = (str(_FLOOR_LIFE), str(_TICKET_AGE), str(codec.TOKEN_SLOTS))
+            held = ticket.lease if ref.key == "id" else None
+            memory = "" if held else ticket.evicted
+            limits = (str(_FLOOR_LIFE), str(_TICKET_AGE), str(codec.TOKEN_SLOTS), held or "", memory)
             store = _FILL.call(codec.user_key(entry.user_id), str(ticket.seq), field, blob, life, *limits)
         async with self.link.bounded():
             stored, epoch = await self.link.run(store, _GET_EPOCH)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 from proxy.core.errors import StoreError
 from proxy.core.model import Absent, Batch, Entry, Evicted, Fence, Found, Looked, Reason, Ref, Ticket
 from proxy.core.ports import Membership
-from proxy.store.fences import LIFE
+from proxy.store.bracket import Bracket
 from proxy.store.memory import MemoryStore
 from proxy.store.nobodies import Alias
 from proxy.store.recovery import Recovery
 from proxy.store.redis import RedisStore
 from proxy.store.slot import TieredStats
-from proxy.store.writes import NO_FENCE
+from proxy.store.wakes import Wakes
 
 
 class TieredStore:
@@ -33,6 +33,7 @@ class TieredStore:
         redis: RedisStore,
         *,
         feed: Membership | None = None,
+        wakes: Wakes | None = None,
         memory_ttl: float = 1.0,
         fallback_ttl: float = 5.0,
         probe_interval: float = 0.5,
@@ -43,12 +44,12 @@ class TieredStore:
         self.memory = memory
         self.redis = redis
         self._feed = feed
+        self._wakes = wakes or Wakes()
         self._memory_ttl = memory.max_ttl = None if feed is not None else memory_ttl
         self._fallback_ttl = fallback_ttl
-        self._reject = reject
         self.recovery = Recovery(
             run_id=lambda: redis.run_id(),
-            deliver=self._tell,
+            deliver=lambda batch: self.bracket.tell(batch),
             opened=self._went_down,
             returned=self._came_back,
             probe_interval=probe_interval,
@@ -57,8 +58,7 @@ class TieredStore:
         )
         # Tickets up to this one are from before the last return, and the shared store must not see them.
         self._returned = 0
-        self._deliveries: set[asyncio.Task[Evicted]] = set()
-        self._renewals: dict[str, asyncio.TimerHandle] = {}
+        self.bracket = Bracket(memory, redis, feed, self.recovery, reject=reject)
         self._closed = False
 
     @property
@@ -97,17 +97,44 @@ class TieredStore:
 
     async def ticket(self, ref: Ref | None = None) -> Ticket:
         """See Store. Without `seq` the answer can be stored in memory only."""
+        return await self._ticket(ref, None)
+
+    async def _ticket(self, ref: Ref | None, wake: bytes | None) -> Ticket:
         self._watch()
         local = self.memory.begin(ref)
         if self.recovery.down:
             return Ticket(local=local)
         try:
-            ticket = await self.redis.ticket(ref)
+            ticket = await (self.redis.ticket(ref) if wake is None else self.redis.ticket(ref, wake=wake))
         except StoreError as error:
             self.recovery.failed(error)
             return Ticket(local=local)
         self.recovery.breaker.succeeded()
         return replace(ticket, local=local)
+
+    async def lease(self, ref: Ref, seconds: float) -> Ticket | Found:
+        """See Store. Without a feed nobody could be woken, so nobody waits."""
+        if self._feed is None:
+            return await self.ticket(ref)
+        wake = self._feed.wake(ref, storable=True)
+        end = monotonic() + seconds
+        while True:
+            with self._wakes.expect(ref) as waiter:
+                ticket = await self._ticket(ref, wake)
+                left = min(ticket.busy, end - monotonic())
+                if left <= 0 or not await waiter.wait(left):
+                    return ticket
+            looked = await self.get(ref)
+            if isinstance(looked, Found):
+                return looked
+
+    async def release(self, ref: Ref, ticket: Ticket) -> None:
+        """See Store."""
+        if self._feed is not None and ticket.seq is not None and not self.recovery.down:
+            try:
+                await self.redis.release(ref, ticket, self._feed.wake(ref, storable=False))
+            except StoreError as error:
+                self.recovery.failed(error)
 
     async def fill(self, ref: Ref, entry: Entry, ticket: Ticket) -> Reason | None:
         """See Store. What the shared store refuses is not kept in memory either."""
@@ -130,115 +157,18 @@ class TieredStore:
     async def fence(self, batch: Batch) -> Fence:
         """See Store. Returns when no replica can answer what `batch` names from memory."""
         self._watch()
-        fence = await self.memory.fence(batch)
-        try:
-            await self._raise(fence)
-        except StoreError as error:
-            # A fence that could not be set is an eviction that was not delivered.
-            self.recovery.pending.add(batch)
-            self.recovery.failed(error, write=True)
-            if self._reject:
-                await self.memory.settle(fence, None)
-                raise
-        return fence
-
-    async def _raise(self, fence: Fence) -> None:
-        if self.recovery.down:
-            if self._reject:
-                raise StoreError("the shared store can't be told of this write")
-            return
-        told = [] if self._feed is None else [self._feed.announcement(fence.batch)]
-        replies = await self.redis.writes.fence(fence, *(one.command for one in told))
-        self._renew_later(fence)
-        for one, reply in zip(told, replies, strict=True):
-            await one.heard(reply)
-
-    def _renew_later(self, fence: Fence) -> None:
-        loop = asyncio.get_running_loop()
-        self._renewals[fence.name] = loop.call_later(
-            LIFE / 3, lambda: self._in_background(self._renew(fence))
-        )
-
-    async def _renew(self, fence: Fence) -> Evicted:
-        """A write takes longer than a third of a fence's life: give it another one."""
-        if fence.name in self._renewals:
-            self._renew_later(fence)
-            try:
-                await self.redis.writes.fence(fence)
-            except StoreError as error:
-                self.recovery.pending.add(fence.batch)
-                self.recovery.failed(error, write=True)
-        return Evicted()
+        return await self.bracket.fence(batch)
 
     async def settle(self, fence: Fence, batch: Batch | None, *, linger: float = 0.0) -> Evicted:
         """See Store. It goes on to its end where the caller is cancelled: the write has happened."""
-        renewal = self._renewals.pop(fence.name, None)
-        if renewal is not None:
-            renewal.cancel()
-        return await asyncio.shield(self._in_background(self._settle(fence, batch, linger)))
-
-    async def _settle(self, fence: Fence, batch: Batch | None, linger: float) -> Evicted:
-        if batch is None:
-            # Nothing was lost; should this fail, the fence evicts when its life is over.
-            if not self.recovery.down:
-                try:
-                    await self.redis.writes.lift(fence)
-                except StoreError as error:
-                    self.recovery.failed(error)
-            return await self.memory.settle(fence, None)
-        evicted = await self._deliver(batch, NO_FENCE if linger else fence)
-        if linger and not self.recovery.down:
-            try:
-                await self.redis.writes.fence(fence, seconds=linger)
-            except StoreError as error:
-                self.recovery.pending.add(batch)
-                self.recovery.failed(error, write=True)
-        await self.memory.settle(fence, batch, linger=linger)
-        return evicted
+        return await self.bracket.settle(fence, batch, linger)
 
     async def evict(
         self, user_ids: Iterable[str], aliases: Iterable[Alias] = (), *, everything: bool = False
     ) -> Evicted:
         """See Store. It goes on to its end where the caller is cancelled."""
         self._watch()
-        batch = Batch(tuple(user_ids), tuple(aliases), everything)
-        return await asyncio.shield(self._in_background(self._deliver(batch, NO_FENCE)))
-
-    def _in_background(self, work: Coroutine[Any, Any, Evicted]) -> asyncio.Task[Evicted]:
-        task = asyncio.create_task(work)
-        self._deliveries.add(task)
-        task.add_done_callback(self._deliveries.discard)
-        return task
-
-    async def _deliver(self, batch: Batch, fence: Fence) -> Evicted:
-        here = self.memory.drop_batch(batch)
-        if self.recovery.down:
-            self.recovery.pending.add(batch)
-            return replace(here, delivered=False)
-        try:
-            there, held = await self.redis.writes.settle(batch, fence)
-            # Under a fence that held all the time nobody can have kept anything of its users.
-            if not (held and fence.batch.covers(batch)):
-                await self._announce(batch)
-        except StoreError as error:
-            self.recovery.pending.add(batch)
-            self.recovery.failed(error, write=True)
-            self.memory.drop_batch(batch)
-            return replace(here, delivered=False)
-        # A read that began before Redis was told may have brought the old copy back.
-        self.memory.drop_batch(batch)
-        self.recovery.breaker.succeeded()
-        return Evicted(max(here.entries, there.entries), max(here.aliases, there.aliases))
-
-    async def _tell(self, batch: Batch) -> None:
-        await self.redis.writes.settle(batch, NO_FENCE)
-        await self._announce(batch)
-
-    async def _announce(self, batch: Batch) -> None:
-        if self._feed is not None:
-            announcement = self._feed.announcement(batch)
-            (reply,) = await self.redis.writes.fence(NO_FENCE, announcement.command)
-            await announcement.heard(reply)
+        return await self.bracket.evict(Batch(tuple(user_ids), tuple(aliases), everything))
 
     async def resolve(self, key: str, value: str) -> str | None:
         """See Store. Memory is asked only where the shared store cannot be: it may know a former owner."""
@@ -283,9 +213,7 @@ class TieredStore:
         if self._closed:
             return
         self._closed = True
-        for renewal in self._renewals.values():
-            renewal.cancel()
-        await asyncio.gather(*self._deliveries, return_exceptions=True)
+        await self.bracket.close()
         await self.recovery.close()
         if self._feed is not None:
             await self._feed.close()

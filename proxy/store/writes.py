@@ -13,8 +13,8 @@ _WEEK = str(7 * 86400 * 1000)
 _FLOOR_LIFE = "120000"
 _TICKET_AGE = str(60 * 1_000_000)
 
-_SEQ, _UNLINK, _FREE = tuple(Script(name) for name in ("seq", "unlink", "free"))
-_EVICT = Script("evict", "_fences")
+_SEQ, _UNLINK = Script("seq"), Script("unlink")
+_FREE, _EVICT = Script("free", "_wakes"), Script("evict", "_fences", "_wakes")
 
 # What stands around nobody.
 NO_FENCE = Fence("", Batch())

@@ -398,7 +398,7 @@ async def test_a_writer_who_goes_away_does_not_stop_the_eviction(tiers: Tiers) -
     write.cancel()
     await asyncio.gather(write, return_exceptions=True)
     on.set()
-    await asyncio.gather(*tiers.store._deliveries)
+    await asyncio.gather(*tiers.store.bracket.deliveries)
     tiers.clock.time += 1
     assert Reason.ABSENT is await tiers.tier()
 

@@ -4,7 +4,9 @@
 -- ARGV[1]  the id
 -- ARGV[2]  its life in milliseconds
 -- returns  1
-if redis.pcall('GET', KEYS[1]) ~= ARGV[1] or redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then
+local held = redis.pcall('GET', KEYS[1])
+if held ~= ARGV[1] or redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  wake_alias(held)
 end
 return 1

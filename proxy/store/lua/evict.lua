@@ -13,6 +13,9 @@ if not fields.err then
   for i = 1, #fields, 2 do
     if string.sub(fields[i], 1, 2) == 'v:' then
       removed[#removed + 1] = fields[i + 1]
+    elseif string.sub(fields[i], 1, 2) == 'w:' then
+      -- What they wait for will be refused.
+      wake(fields[i + 1])
     elseif fields[i] == 'floor' and #fields[i + 1] <= 16 and string.find(fields[i + 1], '^%d+$') then
       local old = tonumber(fields[i + 1])
       if old <= tonumber(ARGV[1]) + tonumber(ARGV[3]) then

@@ -7,8 +7,26 @@
 -- ARGV[5]  how long a floor is kept, in milliseconds
 -- ARGV[6]  how old a ticket may be, in microseconds; half of ARGV[5] at most, so no ticket outlives a floor
 -- ARGV[7]  how many per-token fields ('v:{view}#{hash}') a user may have
+-- ARGV[8]  the token of the lease that was taken with the ticket, '' for none
+-- ARGV[9]  the server's count of evicted keys when the ticket was taken, '' where there is a lease
 -- returns  1 stored, 0 refused, 2 refused because a write is under way
 local now = clock()
+-- Under maxmemory a floor may have been thrown out. The lease lives in the same key, and would be gone with it;
+-- without a lease (the id was not known yet) any eviction since the ticket may have been that of this floor.
+if ARGV[8] ~= '' and redis.call('EXISTS', KEYS[1]) == 0 then
+  return 0
+end
+if ARGV[9] ~= '' then
+  local info = redis.pcall('INFO', 'stats')
+  local evicted = type(info) == 'string' and string.match(info, 'evicted_keys:(%d+)')
+  if evicted and evicted ~= ARGV[9] then
+    return 0
+  end
+end
+local slot = string.sub(ARGV[2], 3)
+if ARGV[8] ~= '' and type(redis.pcall('HLEN', KEYS[1])) == 'number' then
+  ended(slot, ARGV[8])
+end
 local seq = tonumber(ARGV[1])
 if math.abs(now - seq) > tonumber(ARGV[6]) then
   return 0

@@ -10,5 +10,6 @@ end
 -- A fence stays: it is its writer's to lift, and nothing can be stored below it.
 if string.sub(held, 1, 1) == '!' and string.sub(held, 1, 2) ~= '!f' then
   redis.call('DEL', KEYS[1])
+  wake_alias(held)
 end
 return held

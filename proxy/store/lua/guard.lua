@@ -13,4 +13,5 @@ if type(held) == 'string' and string.sub(held, 1, 2) == '!f' then
   fences = string.find(',' .. others .. ',', ',' .. ARGV[1] .. ',', 1, true) and others or (others .. ',' .. ARGV[1])
 end
 redis.call('SET', KEYS[1], '!f' .. fences, 'PX', ARGV[2])
+wake_alias(held)
 return ''

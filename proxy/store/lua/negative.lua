@@ -8,8 +8,9 @@ local held = redis.pcall('GET', KEYS[1])
 if held == ARGV[2] then
   return 1
 end
-if held ~= ARGV[1] then
+if type(held) ~= 'string' or string.match(held, '^[^\n]*') ~= ARGV[1] then
   return 0
 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+wake_alias(held)
 return 1

@@ -1,0 +1,153 @@
+"""A write's bracket: the fence before it, the outcome after it, over memory, Redis and the other replicas."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+from proxy.core.errors import StoreError
+from proxy.core.model import Batch, Evicted, Fence
+from proxy.core.ports import Membership
+from proxy.store.fences import LIFE
+from proxy.store.memory import MemoryStore
+from proxy.store.recovery import Recovery
+from proxy.store.redis import RedisStore
+from proxy.store.writes import NO_FENCE
+
+
+class Bracket:
+    """What TieredStore does around writes; see Store for the promises. `reject`: no write without Redis."""
+
+    def __init__(
+        self,
+        memory: MemoryStore,
+        redis: RedisStore,
+        feed: Membership | None,
+        recovery: Recovery,
+        *,
+        reject: bool,
+    ) -> None:
+        self.memory = memory
+        self.redis = redis
+        self._feed = feed
+        self.recovery = recovery
+        self._reject = reject
+        self.deliveries: set[asyncio.Task[Evicted]] = set()
+        self._renewals: dict[str, asyncio.TimerHandle] = {}
+
+    async def fence(self, batch: Batch) -> Fence:
+        """Returns when no replica can answer what `batch` names from memory."""
+        fence = await self.memory.fence(batch)
+        try:
+            await self._raise(fence)
+        except StoreError as error:
+            # A fence that could not be set is an eviction that was not delivered.
+            self.recovery.pending.add(batch)
+            self.recovery.failed(error, write=True)
+            if self._reject:
+                await self.memory.settle(fence, None)
+                raise
+        return fence
+
+    async def _raise(self, fence: Fence) -> None:
+        if self.recovery.down:
+            if self._reject:
+                raise StoreError("the shared store can't be told of this write")
+            return
+        told = [] if self._feed is None else [self._feed.announcement(fence.batch)]
+        replies = await self.redis.writes.fence(fence, *(one.command for one in told))
+        self._renew_later(fence)
+        for one, reply in zip(told, replies, strict=True):
+            await one.heard(reply)
+
+    def _renew_later(self, fence: Fence) -> None:
+        loop = asyncio.get_running_loop()
+        self._renewals[fence.name] = loop.call_later(
+            LIFE / 3, lambda: self._in_background(self._renew(fence))
+        )
+
+    async def _renew(self, fence: Fence) -> Evicted:
+        """A write takes longer than a third of a fence's life: give it another one."""
+        if fence.name in self._renewals:
+            self._renew_later(fence)
+            try:
+                await self.redis.writes.fence(fence)
+            except StoreError as error:
+                self.recovery.pending.add(fence.batch)
+                self.recovery.failed(error, write=True)
+        return Evicted()
+
+    async def settle(self, fence: Fence, batch: Batch | None, linger: float) -> Evicted:
+        """Goes on to its end where the caller is cancelled."""
+        renewal = self._renewals.pop(fence.name, None)
+        if renewal is not None:
+            renewal.cancel()
+        return await asyncio.shield(self._in_background(self._settle(fence, batch, linger)))
+
+    async def _settle(self, fence: Fence, batch: Batch | None, linger: float) -> Evicted:
+        if batch is None:
+            # Nothing was lost; should this fail, the fence evicts when its life is over.
+            if not self.recovery.down:
+                try:
+                    await self.redis.writes.lift(fence)
+                except StoreError as error:
+                    self.recovery.failed(error)
+            return await self.memory.settle(fence, None)
+        evicted = await self._deliver(batch, NO_FENCE if linger else fence)
+        if linger and not self.recovery.down:
+            try:
+                await self.redis.writes.fence(fence, seconds=linger)
+            except StoreError as error:
+                self.recovery.pending.add(batch)
+                self.recovery.failed(error, write=True)
+        await self.memory.settle(fence, batch, linger=linger)
+        return evicted
+
+    async def evict(self, batch: Batch) -> Evicted:
+        """An eviction without a write of ours; goes on to its end where the caller is cancelled."""
+        return await asyncio.shield(self._in_background(self._deliver(batch, NO_FENCE)))
+
+    def _in_background(self, work: Coroutine[Any, Any, Evicted]) -> asyncio.Task[Evicted]:
+        task = asyncio.create_task(work)
+        self.deliveries.add(task)
+        task.add_done_callback(self.deliveries.discard)
+        return task
+
+    async def _deliver(self, batch: Batch, fence: Fence) -> Evicted:
+        here = self.memory.drop_batch(batch)
+        if self.recovery.down:
+            self.recovery.pending.add(batch)
+            return replace(here, delivered=False)
+        try:
+            there, held = await self.redis.writes.settle(batch, fence)
+            # Under a fence that held all the time nobody can have kept anything of its users.
+            if not (held and fence.batch.covers(batch)):
+                await self._announce(batch)
+        except StoreError as error:
+            self.recovery.pending.add(batch)
+            self.recovery.failed(error, write=True)
+            self.memory.drop_batch(batch)
+            return replace(here, delivered=False)
+        # A read that began before Redis was told may have brought the old copy back.
+        self.memory.drop_batch(batch)
+        self.recovery.breaker.succeeded()
+        return Evicted(max(here.entries, there.entries), max(here.aliases, there.aliases))
+
+    async def tell(self, batch: Batch) -> None:
+        """Evicts in Redis and in all replicas' memories. Raises StoreError."""
+        await self.redis.writes.settle(batch, NO_FENCE)
+        await self._announce(batch)
+
+    async def _announce(self, batch: Batch) -> None:
+        if self._feed is not None:
+            announcement = self._feed.announcement(batch)
+            (reply,) = await self.redis.writes.fence(NO_FENCE, announcement.command)
+            await announcement.heard(reply)
+
+    async def close(self) -> None:
+        """Waits for the deliveries under way; fences that stand are left to end by themselves."""
+        for renewal in self._renewals.values():
+            renewal.cancel()
+        await asyncio.gather(*self.deliveries, return_exceptions=True)
