@@ -39,7 +39,11 @@ def load_without_secret(environ: Mapping[str, str], flags: Flags) -> tuple[Setti
     """The settings and what is suspicious about them, one sentence each. Raises ConfigError."""
     given = _WithSecret(environ)
     settings = load(given, flags)
-    missing = () if given.missing is None else (f"{given.missing} is not set here; serve needs it",)
+    missing = (
+        ()
+        if given.missing is None
+        else (f"{given.missing} is not set here; without it tokens can't be proven",)
+    )
     return settings, (*missing, *warnings(settings), *_drops(settings))
 
 

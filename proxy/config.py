@@ -33,7 +33,7 @@ from proxy.core.settings import (
 __all__ = ["SETTINGS", "Setting", "load", "parse", "warnings"]
 
 PACKAGED = Path(__file__).with_name("routes.yaml")
-BLOCKS = ("version", "upstream", "user", "views", "tokens", "routes")
+BLOCKS = ("version", "upstream", "user", "views", "tokens", "on_redis_loss", "routes")
 
 
 def load(environ: Mapping[str, str], flags: Flags = NOTHING) -> Settings:
@@ -53,7 +53,14 @@ def load(environ: Mapping[str, str], flags: Flags = NOTHING) -> Settings:
         shown = name if name.isprintable() else repr(name)
         unread = f"{shown}: cannot be read ({told}); check {given.label('ROUTES_FILE')}"
     return parse(
-        data, name, environ, flags, cores=os.cpu_count() or 1, terminal=sys.stderr.isatty(), unread=unread
+        data,
+        name,
+        environ,
+        flags,
+        cores=os.cpu_count() or 1,
+        terminal=sys.stderr.isatty(),
+        unread=unread,
+        packaged=path == PACKAGED,
     )
 
 
@@ -66,11 +73,13 @@ def parse(
     cores: int = 1,
     terminal: bool = False,
     unread: str = "",
+    packaged: bool = False,
 ) -> Settings:
     """The settings out of the bytes of a routes file called `name`, an environment and flags; pure.
 
     `cores` is what `WORKERS=0` means, `terminal` whether the log goes to one. Without `data` the mistake is
-    `unread`. Raises ConfigError with every mistake.
+    `unread`. The `packaged` file starts without the secret of its tokens; a file of the user's own names them
+    on purpose. Raises ConfigError with every mistake.
     """
     reader = Reader(name)
     file = _File.read(reader, data)
@@ -80,12 +89,13 @@ def parse(
         upstream=msgspec.structs.replace(file.upstream, url=given.value("UPSTREAM_URL", file.upstream.url)),
         user=file.user,
         views=_views(given, file, name),
-        tokens=_tokens(given, file.tokens, name),
+        tokens=_tokens(given, file.tokens, name, packaged=packaged),
         routes=file.routes,
         redis=RedisSettings(
             url=given.value(redis_name, None),
             pool_size=given.value("REDIS_POOL_SIZE"),
             pool_timeout=given.value("REDIS_POOL_TIMEOUT"),
+            reject_writes=file.reject_writes,
         ),
         listen=given.value("LISTEN"),
         admin=given.value("ADMIN_LISTEN"),
@@ -106,7 +116,7 @@ def parse(
 
 def warnings(settings: Settings) -> tuple[str, ...]:
     """What is allowed, but suspicious: one sentence each."""
-    return (*_weak_secret(settings), *_unproven_fields(settings))
+    return (*_no_secret(settings), *_weak_secret(settings), *_unproven_fields(settings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,25 +128,33 @@ class _File:
     views: dict[str, View]
     tokens: TokenBlock | None
     routes: tuple[Route, ...]
+    reject_writes: bool
     readable: bool
 
     @classmethod
     def read(cls, reader: Reader, data: bytes | None) -> _File:
         root = None if data is None else reader.compose(data)
         if root is None:
-            return cls(UpstreamSettings(), UserModel(), {}, None, (), readable=False)
+            return cls(UpstreamSettings(), UserModel(), {}, None, (), reject_writes=False, readable=False)
         reader.table(root, BLOCKS)
         reader.required(root, "version", _version, 1, "1")
         upstream, user = read_upstream(reader, root), read_user(reader, root)
         views, tokens = read_views(reader, root), read_tokens(reader, root)
         routes = read_routes(reader, root, Blocks(user, tuple(views), has_tokens=tokens is not None))
-        return cls(upstream, user, views, tokens, routes, readable=True)
+        reject = reader.value(root, "on_redis_loss", _on_redis_loss, False)
+        return cls(upstream, user, views, tokens, routes, reject, readable=True)
 
 
 def _version(text: str) -> int:
     if text != "1":
         raise ValueError(f"version {values.quoted(text)} is not known; this program reads version 1")
     return 1
+
+
+def _on_redis_loss(text: str) -> bool:
+    if text not in ("forward", "reject"):
+        raise ValueError(f"{values.quoted(text)} is not known; give forward or reject")
+    return text == "reject"
 
 
 def _views(given: Given, file: _File, name: str) -> dict[str, View]:
@@ -150,10 +168,12 @@ def _views(given: Given, file: _File, name: str) -> dict[str, View]:
     return {**file.views, "users": msgspec.structs.replace(users, ttl=ttl)}
 
 
-def _tokens(given: Given, block: TokenBlock | None, name: str) -> TokenSettings | None:
+def _tokens(given: Given, block: TokenBlock | None, name: str, *, packaged: bool) -> TokenSettings | None:
     if block is None:
         return None
     secret = given.environ.get(block.secret_env, "")
+    if not secret and packaged:
+        return None
     if not secret:
         given.mistakes.append(
             f"{block.secret_env}: is not set, and the tokens block ({name}:{block.line}) needs it; "
@@ -174,6 +194,18 @@ def _check_together(given: Given, settings: Settings) -> None:
     if same_port and overlap and not given.failed & {"LISTEN", "ADMIN_LISTEN"}:
         sentence = f"{settings.admin} is also what {given.label('LISTEN')} asks for; give another port"
         given.wrong("ADMIN_LISTEN", sentence)
+
+
+def _no_secret(settings: Settings) -> tuple[str, ...]:
+    asks = any(
+        isinstance(route.action, Introspect) or route.access is Access.TOKEN for route in settings.routes
+    )
+    if settings.tokens is not None or not asks:
+        return ()
+    return (
+        "JWT_SECRET is not set: tokens can't be proven here, so introspections and routes with access: token "
+        "are forwarded",
+    )
 
 
 def _weak_secret(settings: Settings) -> tuple[str, ...]:

@@ -160,7 +160,7 @@ def _served(
 ) -> tuple[Reply | None, Found | None]:
     """(reply, None) where the stored answer may be served now, else (None, what to fall back on)."""
     unusable = plan.usable(found) if plan.usable is not None else None
-    if plan.caller.guarded and not _public(found.entry):
+    if plan.caller.guarded and not _public(x, found.entry):
         unusable = Reason.CREDENTIALS
     if unusable is not None:
         x.outcome.reason = unusable
@@ -185,10 +185,13 @@ def _stale(x: Exchange, found: Found) -> Reply:
     return from_entry(x.request, found.entry, x.services.now())
 
 
-def _public(entry: Entry) -> bool:
-    # RFC 9111 §3.5: only an answer that says so may serve requests with credentials of others.
+def _public(x: Exchange, entry: Entry) -> bool:
+    # RFC 9111 §3.5: only an answer that says so may serve requests with credentials of others; what it says
+    # of must-revalidate, it says of Authorization alone.
     control = parse(Headers(entry.headers).joined("cache-control"))
-    return "public" in control or "s-maxage" in control or "must-revalidate" in control
+    if "public" in control or "s-maxage" in control:
+        return True
+    return "must-revalidate" in control and "cookie" not in x.request.headers
 
 
 async def _filled(x: Exchange, plan: Plan, seen: int | None) -> Reply:

@@ -180,7 +180,7 @@ def test_check_says_what_each_route_does(called: Called) -> None:
     assert "the user whose id is token" == lines["PUT /profile"][-1]
     assert "everything" == lines["POST /admin/users/bulk"][-1]
     assert ["pass", "-", "-", "-", "-"] == lines["POST /auth/login"]
-    assert "warning: JWT_SECRET is not set here; serve needs it" in told
+    assert "warning: JWT_SECRET is not set here; without it tokens can't be proven" in told
     assert told.endswith("routes.yaml: 13 routes, no mistakes\n")
 
 

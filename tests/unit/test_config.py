@@ -105,16 +105,37 @@ def test_the_packaged_file_serves_the_service_it_comes_with(
     assert name == (found.route.name if found else None)
 
 
-def test_the_packaged_file_without_a_secret_says_what_to_do() -> None:
-    """The first mistake of a newcomer has its cure in the message."""
+def test_the_packaged_file_starts_without_a_secret() -> None:
+    """A newcomer gets a proxy that forwards what needs a token, and a warning that says why."""
+    settings = load({"JWT_SECRET": ""})
+
+    assert settings.tokens is None
+    assert "JWT_SECRET is not set: tokens can't be proven here" in warnings(settings)[0]
+
+
+def test_a_file_of_ones_own_needs_the_secret_it_names(tmp_path: Path) -> None:
+    """Who names a tokens block means it; the mistake has its cure in the message."""
+    own = tmp_path / "own.yaml"
+    own.write_text(PACKAGED.read_text())
     line = PACKAGED.read_text().split("\n").index("tokens:") + 2
     with pytest.raises(ConfigError) as caught:
-        load({"JWT_SECRET": ""})
+        load({"ROUTES_FILE": str(own)})
     expected = (
-        f"JWT_SECRET: is not set, and the tokens block (routes.yaml:{line}) needs it; "
+        f"JWT_SECRET: is not set, and the tokens block ({own}:{line}) needs it; "
         "set it, or delete the tokens block"
     )
     assert (expected,) == caught.value.mistakes
+
+
+@pytest.mark.parametrize(("text", "expected"), [("forward", False), ("reject", True)])
+def test_what_becomes_of_writes_while_redis_is_away(text: str, expected: bool) -> None:
+    """on_redis_loss: forward or reject, nothing else."""
+    packaged = PACKAGED.read_text()
+    data = packaged.replace("on_redis_loss: forward", f"on_redis_loss: {text}").encode()
+    assert expected == parse(data, "routes.yaml", {"JWT_SECRET": SECRET}).redis.reject_writes
+    broken = packaged.replace("on_redis_loss: forward", "on_redis_loss: maybe").encode()
+    with pytest.raises(ConfigError, match="on_redis_loss: 'maybe' is not known; give forward or reject"):
+        parse(broken, "routes.yaml", {"JWT_SECRET": SECRET})
 
 
 def test_defaults() -> None:

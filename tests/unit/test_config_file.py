@@ -55,8 +55,8 @@ def in_routes(*routes: str) -> list[str]:
         ("version: [1]\n", "routes.yaml:1: version: must be a single value, not a list"),
         ("version: 1\nviews: {}\nversion: 1\n", "routes.yaml:3: version: the key appears twice, first on line 1; remove one"),
         ("version: 1\nrootes: []\n", "routes.yaml:2: rootes: unknown key; did you mean 'routes'?"),
-        ("version: 1\n<<: {a: 1}\n", "routes.yaml:2: <<: unknown key; known: version, upstream, user, views, tokens, routes"),
-        ('version: 1\n"a\\nb": 1\n', "routes.yaml:2: a b: unknown key; known: version, upstream, user, views, tokens, routes"),
+        ("version: 1\n<<: {a: 1}\n", "routes.yaml:2: <<: unknown key; known: version, upstream, user, views, tokens, on_redis_loss, routes"),
+        ('version: 1\n"a\\nb": 1\n', "routes.yaml:2: a b: unknown key; known: version, upstream, user, views, tokens, on_redis_loss, routes"),
     ],
 )  # fmt: skip
 def test_a_broken_file(text: str | bytes, expected: str) -> None:
