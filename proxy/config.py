@@ -202,10 +202,8 @@ def _no_secret(settings: Settings) -> tuple[str, ...]:
     )
     if settings.tokens is not None or not asks:
         return ()
-    return (
-        "JWT_SECRET is not set: tokens can't be proven here, so introspections and routes with access: token "
-        "are forwarded",
-    )
+    told = "JWT_SECRET is not set: tokens can't be proven here, so what needs a token is forwarded"
+    return (told,)
 
 
 def _weak_secret(settings: Settings) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import jwt
 import orjson
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from yarl import URL
 
 from proxy.app import App, compose
 from proxy.config import load
@@ -73,8 +74,6 @@ class Bench:
         data = None if json is None else orjson.dumps(json)
         if data is not None:
             sent["Content-Type"] = "application/json"
-        from yarl import URL
-
         url = URL((base or self.url) + target, encoded=True)
         async with self.session.request(method, url, headers=sent, data=data) as response:
             return Answer(response.status, response.headers, await response.read())
@@ -131,7 +130,9 @@ async def bench(
             server = await loop.create_server(app.server, "127.0.0.1", 0)
             port = server.sockets[0].getsockname()[1]
             connector = aiohttp.TCPConnector(limit=0)
-            async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
-                yield Bench(f"http://127.0.0.1:{port}", stub_url, app, session)
-            server.close()
-            await app.server.shutdown(1.0)
+            try:
+                async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+                    yield Bench(f"http://127.0.0.1:{port}", stub_url, app, session)
+            finally:
+                server.close()
+                await app.server.shutdown(1.0)

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from proxy.admin.metrics import exposition
 from proxy.admin.peers import Peers, merged
 from proxy.cache import UserCache
 from proxy.core.errors import ConfigError, UpstreamError
@@ -46,12 +47,13 @@ class Admin:
         self._started = time.monotonic()
 
     def app(self) -> web.Application:
-        """The routes. `/healthz` and `/readyz` are open, everything else asks for the token."""
+        """The routes. `/healthz`, `/readyz` and `/metrics` are open, everything else asks for the token."""
         app = web.Application(client_max_size=64 * 1024)
         app.add_routes(
             [
                 web.get("/healthz", self.healthz),
                 web.get("/readyz", self.readyz),
+                web.get("/metrics", self.metrics),
                 web.get("/health", self._guarded(self.health)),
                 web.get("/stats", self._guarded(self.stats)),
                 web.get("/explain", self._guarded(self.explain)),
@@ -84,6 +86,12 @@ class Admin:
         store = dict(await self._cache.store.health())
         mine = self._telemetry.stats() | {"uptime_seconds": uptime, "store": store}
         return _json(merged([mine, *await self._peers.stats(self._token)]))
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """The counters of all workers, for Prometheus."""
+        stats = merged([self._telemetry.stats(), *await self._peers.stats(self._token)])
+        body, content_type = exposition(stats, request.headers.get("Accept", ""))
+        return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def explain(self, request: web.Request) -> web.Response:
         """What would be done with `?method=&url=`; header lines as repeated `header=Name: value`."""

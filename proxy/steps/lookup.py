@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -181,7 +182,7 @@ def _served(
 
 def _stale(x: Exchange, found: Found) -> Reply:
     x.outcome.x_cache, x.outcome.tier = XCache.STALE, found.tier
-    x.outcome.ttl = int(found.entry.expires - x.services.now())
+    x.outcome.ttl = math.floor(found.entry.expires - x.services.now())
     return from_entry(x.request, found.entry, x.services.now())
 
 

@@ -18,6 +18,7 @@ from proxy.core.errors import ConfigError, UpstreamRefused
 from proxy.core.model import Evicted, Outcome, Request, Tier, XCache
 from proxy.store.memory import MemoryStore
 from proxy.telemetry import Telemetry
+from tests.walk import bench
 
 USER = {"id": 42, "email": "Ada@Example.com", "username": "ada", "phone": "+49151", "is_active": True}
 TOKEN = "of-operators"
@@ -402,3 +403,21 @@ async def test_a_huge_question_is_refused() -> None:
         answer = await client.post("/evict", data=b" " * 70_000, headers=headers)
 
     assert 413 == answer.status
+
+
+async def test_metrics_are_what_prometheus_reads() -> None:
+    """Counters by bounded labels, in the text format, open without the token."""
+    async with bench() as b:
+        await b.get("/users/5")
+        await b.get("/users/5")
+        admin = TestServer(b.app.admin)
+        async with TestClient(admin) as client:
+            answer = await client.get("/metrics")
+            text = await answer.text()
+
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    assert 'user_cache_proxy_lookups_total{result="hits",view="users"} 1.0' in text.replace(
+        '{view="users",result="hits"}', '{result="hits",view="users"}'
+    )
+    assert 'user_cache_proxy_responses_total{x_cache="HIT"} 1.0' in text
+    assert "user_cache_proxy_invalidations_total 0.0" in text
