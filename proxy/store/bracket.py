@@ -52,6 +52,9 @@ class Bracket:
         return fence
 
     async def _raise(self, fence: Fence) -> None:
+        if fence.batch == Batch():
+            # Nobody is known yet; what the write turns out to have changed is announced with its outcome.
+            return
         if self.recovery.down:
             if self._reject:
                 raise StoreError("the shared store can't be told of this write")

@@ -194,12 +194,12 @@ class TieredStore:
         self.memory.max_ttl = self._memory_ttl
 
     async def health(self) -> Mapping[str, Any]:
-        """See Store; the shared store's latency, None while it is not asked."""
+        """See Store. `backend` is what keeps answers now; `latency_ms` is None while Redis is not asked."""
         latency = None
         if not self.recovery.down:
             latency = (await self.redis.health())["latency_ms"]
         return {
-            "backend": "tiered",
+            "backend": "memory" if latency is None else "redis",
             "status": "degraded" if latency is None else "ok",
             "latency_ms": latency,
             "breaker": self.recovery.breaker.state,
