@@ -75,7 +75,14 @@ class RequestBroken(UpstreamError):
 
 
 class StoreError(ProxyError):
-    """A store could not answer. Never reaches a client: a cache failure is not a request failure."""
+    """A store could not answer. Never reaches a client: a cache failure is not a request failure.
+
+    `gone`: there is no server at all, which needs no second try to be believed.
+    """
+
+    def __init__(self, detail: str, *, gone: bool = False) -> None:
+        super().__init__(detail)
+        self.gone = gone
 
 
 class StoresAway(ClientError):

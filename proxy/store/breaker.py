@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Breaker:
-    """Opens at the first failed eviction, or after `limit` other failures in a row; closed from outside.
+    """Opens at a failure that counts at once, or after `limit` others in a row; closed from outside.
 
     `opened` counts the outages since the start.
     """
@@ -20,10 +20,10 @@ class Breaker:
         """`closed` or `open`."""
         return "open" if self.open else "closed"
 
-    def failed(self, *, write: bool = False) -> bool:
+    def failed(self, *, at_once: bool = False) -> bool:
         """Counts a failure; says whether it opened the breaker."""
         self._failures += 1
-        if self.open or not (write or self._failures >= self._limit):
+        if self.open or not (at_once or self._failures >= self._limit):
             return False
         self.open = True
         self.opened += 1

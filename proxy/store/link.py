@@ -102,7 +102,10 @@ class Link:
             raise StoreError("redis did not answer in time") from None
         except (RedisError, OSError) as error:
             self.errors += 1
-            raise StoreError(f"redis failed: {type(error).__name__}") from None
+            # A pool without a free connection says so with the same error, for want of time.
+            gone = isinstance(error, RedisConnectionError | OSError)
+            gone = gone and not isinstance(error.__cause__, TimeoutError)
+            raise StoreError(f"redis failed: {type(error).__name__}", gone=gone) from None
 
     async def run(self, *commands: Command) -> list[Any]:
         """The replies in order, in one round trip; WRONG_TYPE for a key of another type.

@@ -19,7 +19,7 @@ _REPLAY = 256
 
 
 class Recovery:
-    """Distrusts the shared store from its first failed eviction, or from `failures` other failures in a row.
+    """Distrusts the shared store from a failed eviction, a lost server, or `failures` others in a row.
 
     Every `probe_interval` seconds it is asked for its run id. It is trusted again once all evictions of the
     outage are delivered by `deliver`; one whose run id has changed gets all users evicted first, as it may
@@ -57,7 +57,7 @@ class Recovery:
 
     def failed(self, error: StoreError, *, write: bool = False) -> None:
         """Counts a failure of the shared store."""
-        if self.breaker.failed(write=write):
+        if self.breaker.failed(at_once=write or error.gone):
             self._opened()
             _log.warning("the shared store is not used until it is back: %s", error)
 

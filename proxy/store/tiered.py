@@ -89,7 +89,8 @@ class TieredStore:
             looked = await self.redis.get(ref)
         except StoreError as error:
             self.recovery.failed(error)
-            return Absent(Reason.STORE_DOWN)
+            found = self.memory.look(ref) if self.recovery.down else None
+            return found if isinstance(found, Found) else Absent(Reason.STORE_DOWN)
         self.recovery.breaker.succeeded()
         if isinstance(looked, Found) and self._remembers:
             self.memory.put(ref, looked.entry, local)
