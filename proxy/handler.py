@@ -22,8 +22,9 @@ from proxy import logs
 from proxy.core.errors import ClientError, ClientGone, ConfigError, ProxyError
 from proxy.core.forwarding import reply_head
 from proxy.core.headers import Headers
-from proxy.core.model import Reply, Request
+from proxy.core.model import Outcome, Reply, Request
 from proxy.core.problems import error_reply, problem_reply
+from proxy.core.replies import finished
 
 log = logging.getLogger("proxy.handler")
 
@@ -86,7 +87,12 @@ class _Connection(RequestHandler):
         """What was not understood is answered without a word of what was sent, and the connection ends."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer was begun already")
-        return Answer(_unparsed(status, exc), "GET", "1.1", keep_alive=False)
+        return Answer(_refused(_unparsed(status, exc)), "GET", "1.1", keep_alive=False)
+
+
+def _refused(reply: Reply) -> Reply:
+    """An answer from this edge: it says like every other that no cache was asked."""
+    return finished(reply, Outcome(refused=True))
 
 
 def _unparsed(status: int, error: BaseException | None) -> Reply:
@@ -110,18 +116,19 @@ class _Edge:
         try:
             reply = await self._walk(_request(incoming, version))
         except MethodNotAllowed as error:
-            reply, keep_alive = problem_reply(405, error.problem, error.detail, ALLOW), False
+            reply = _refused(problem_reply(405, error.problem, error.detail, ALLOW))
+            keep_alive = False
         except ClientError as error:
-            reply, keep_alive = error_reply(error), False
+            reply, keep_alive = _refused(error_reply(error)), False
         except ClientGone:
             raise ConnectionResetError from None
         except ProxyError as error:
-            reply = error_reply(error)
+            reply = _refused(error_reply(error))
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the client gets an answer
             log.error("the walk failed", extra={"exception": logs.place_of(error)})  # noqa: TRY400 - texts may quote
-            reply = problem_reply(500, "internal-error")
+            reply = _refused(problem_reply(500, "internal-error"))
         return Answer(reply, incoming.method, version, keep_alive=keep_alive)
 
 

@@ -141,8 +141,6 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     expires: float
     dead: float
     age: int = 0
-    request_time: float = 0.0
-    fields: tuple[str, ...] = ()
 
 
 ENTRY_ENCODER = msgspec.msgpack.Encoder()

@@ -187,6 +187,7 @@ async def test_what_two_parties_may_read_differently_is_refused(name: str) -> No
         assert re.match(rb"HTTP/1.1 4(00|05|14|31) ", answer), answer
         assert b"application/problem+json" in answer
         assert b"Connection: close" in answer
+        assert b"X-Cache: BYPASS\r\nCache-Status: user-cache-proxy\r\n" in answer
         assert 1 == answer.count(b"HTTP/1.1 4")
         assert [] == at.heads
 
