@@ -163,10 +163,10 @@ def upstream_url(text: str) -> str:
 
 
 def redis_url(text: str) -> str:
-    """`redis://`, `rediss://` or `unix://`."""
-    scheme = text.partition("://")[0]
+    """`redis://`, `rediss://`, `unix://`, `redis+cluster://h:p,h:p`, `redis+sentinel://h:p,h:p/service`."""
+    scheme, _, rest = text.partition("://")
     if scheme in ("redis+cluster", "redis+sentinel"):
-        raise ValueError(f"{scheme}:// is not supported by this version; give redis:// or rediss://")
+        return _several(text, scheme, rest)
     parts = _split(text)
     if parts.scheme == "unix" and text.startswith("unix://") and parts.path.startswith("/"):
         return text
@@ -174,6 +174,18 @@ def redis_url(text: str) -> str:
         raise ValueError("not a URL of Redis; give redis://host:6379/0, rediss://… or unix:///path")
     if not re.fullmatch(r"/?[0-9]{0,5}", parts.path):
         raise ValueError("the database is not a number; give redis://host:6379/0")
+    return text
+
+
+def _several(text: str, scheme: str, rest: str) -> str:
+    servers, _, name = rest.partition("/")
+    places = servers.rpartition("@")[2].split(",")
+    if not all(re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\[\]:@/\s]+):[0-9]{1,5}", place) for place in places):
+        raise ValueError(f"each server is host:port; give {scheme}://host:6379,host:6379")
+    if scheme == "redis+sentinel" and not name:
+        raise ValueError("the master's name is missing; give redis+sentinel://host:26379,host:26379/name")
+    if scheme == "redis+cluster" and name:
+        raise ValueError("a Cluster has one database; give redis+cluster://host:6379,host:6379")
     return text
 
 

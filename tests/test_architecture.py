@@ -57,7 +57,7 @@ HTTP = (
 # The libraries that the package may use at all, and where: what is replaceable is touched in few places.
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "aiohttp": HTTP,
-    "redis": ("store.link", "store.redis", "demo*"),
+    "redis": ("store.link", "store.redis", "store.topologies", "demo*"),
     "yaml": ("config*",),
     "jwt": ("core.tokens",),
     "msgspec": ANYWHERE,
@@ -239,7 +239,7 @@ PLANTED = {
     ),
     "a library in the wrong place": (
         {"proxy/cache.py": "import redis.asyncio\n"},
-        "proxy/cache.py:1: redis may be used in store.link, store.redis, demo* only",
+        "proxy/cache.py:1: redis may be used in store.link, store.redis, store.topologies, demo* only",
     ),
     "a library that nobody declared": (
         {"proxy/cache.py": "import requests\n"},

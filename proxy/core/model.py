@@ -54,6 +54,7 @@ class Reason(StrEnum):
     TOKEN_ISSUER = "token-issuer"
     TOKEN_AUDIENCE = "token-audience"
     TOKEN_SUBJECT = "token-subject"
+    TOKEN_KEYS_MISSING = "token-keys-missing"
     TOKEN_USER_UNKNOWN = "token-user-unknown"
     USER_INACTIVE = "user-inactive"
     USER_GONE = "user-gone"

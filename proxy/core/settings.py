@@ -25,7 +25,7 @@ class Discreet(msgspec.Struct, frozen=True, kw_only=True):
 def _discreet(name: str, value: Any) -> Any:
     if name in ("secret", "admin_token"):
         return value and "***"
-    return _place(value) if name == "url" and value else value
+    return _place(value) if name in ("url", "jwks_url") and value else value
 
 
 def _place(url: str) -> str:
@@ -108,9 +108,14 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenSettings(Discreet, frozen=True, kw_only=True):
-    """How bearer tokens (JWT) are proven here."""
+    """How bearer tokens (JWT) are proven here, and with which keys: one of the first three.
 
-    secret: str
+    `public_key` is the text of a PEM file, `jwks_url` an http or https URL of a JWK set (RFC 7517).
+    """
+
+    secret: str | None = None
+    public_key: str | None = None
+    jwks_url: str | None = None
     algorithms: tuple[str, ...] = ("HS256",)
     issuer: str | None = None
     audience: str | None = None

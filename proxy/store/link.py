@@ -63,8 +63,12 @@ class Pool(BlockingConnectionPool):
             await connection.disconnect(nowait=True)
 
 
-def connect(url: str, pool_size: int = 10, pool_timeout: float = 5.0, deadline: float = 0.25) -> Redis:
+def connect(
+    url: str, pool_size: int = 10, pool_timeout: float = 5.0, deadline: float = 0.25, **account: str | None
+) -> Redis:
     """A client for `redis://`, `rediss://` and `unix://`; connects on first use. Times are seconds.
+
+    `account` may hold `username` and `password`.
 
     Raises ValueError for another scheme. There is no timeout of each reply, as `Link` bounds the whole
     operation and redis-py takes a task and a timer for each of them.
@@ -78,12 +82,18 @@ def connect(url: str, pool_size: int = 10, pool_timeout: float = 5.0, deadline: 
         retry=Retry(NoBackoff(), 0),
         socket_timeout=None,
         socket_connect_timeout=deadline,
+        **{name: value for name, value in account.items() if value is not None},
     )
     return Redis(connection_pool=pool)
 
 
 class Link:
-    """Runs commands on a client. Only StoreError leaves `bounded`; its text never holds a key or a value."""
+    """Runs commands on a client. Only StoreError leaves `bounded`; its text never holds a key or a value.
+
+    `ordered`: the commands of one `run` take effect in their order.
+    """
+
+    ordered = True
 
     def __init__(self, client: Redis, *, deadline: float) -> None:
         self._client = client
@@ -138,10 +148,13 @@ class Link:
             return await self._send(commands)
         except (RedisConnectionError, OSError):
             # A pooled connection may have died unseen, and then its neighbours have as well.
-            pool = self._client.connection_pool
-            if isinstance(pool, Pool):
-                await pool.drop_idle()
+            await self._drop_idle()
             return await self._send(commands)
+
+    async def _drop_idle(self) -> None:
+        pool = self._client.connection_pool
+        if isinstance(pool, Pool):
+            await pool.drop_idle()
 
     async def _send(self, commands: Sequence[Command]) -> list[Any]:
         async with self._client.pipeline(transaction=False) as pipe:

@@ -17,6 +17,7 @@ from proxy.core.errors import StoreError
 from proxy.core.model import Absent, Batch, Entry, Evicted, Found, Looked, Reason, Ref, Ticket, Tier
 from proxy.store import codec
 from proxy.store.link import WRONG_TYPE, Command, Link, Script, connect
+from proxy.store.topologies import open_link
 from proxy.store.writes import NO_FENCE, RedisWrites
 
 __all__ = ["RedisStats", "RedisStore", "connect"]
@@ -72,8 +73,11 @@ class RedisStore:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._own = isinstance(client, str)
-        ready = connect(client, pool_size, pool_timeout, deadline) if isinstance(client, str) else client
-        self.link = Link(ready, deadline=deadline)
+        self.link = (
+            open_link(client, pool_size=pool_size, pool_timeout=pool_timeout, deadline=deadline)
+            if isinstance(client, str)
+            else Link(client, deadline=deadline)
+        )
         self.writes = RedisWrites(self.link)
         self._now = now
         self._stats = RedisStats()

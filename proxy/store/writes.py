@@ -39,8 +39,12 @@ class RedisWrites:
         """Raises a fence, or gives it another `seconds`; then runs `told` and returns its replies."""
         commands = raised(fence.batch, fence.name, seconds)
         async with self._link.bounded():
-            replies = await self._link.run(*commands, *told)
-        return replies[len(commands) :]
+            if self._link.ordered or not told:
+                return (await self._link.run(*commands, *told))[len(commands) :]
+            # On several servers what is told must not overtake the fence: a replica that has dropped its
+            # copy could read the old answer again.
+            await self._link.run(*commands)
+            return await self._link.run(*told)
 
     async def lift(self, fence: Fence) -> None:
         """Takes a fence down after a write that changed nothing."""

@@ -221,6 +221,12 @@ def test_flags_beat_environment_beats_file() -> None:
 
 def test_private_redis_wins_but_not_over_the_flag() -> None:
     """The private network's URL is taken where a platform sets both."""
+    for url in (
+        "redis+cluster://a:1,b:2",
+        "redis+cluster://u:p@[::1]:6379",
+        "redis+sentinel://a:1,b:2,c:3/users",
+    ):
+        assert url == read(environ={"REDIS_URL": url}).redis.url
     both = {"REDIS_URL": "redis://a", "REDIS_PRIVATE_URL": "redis://b"}
     assert "redis://b" == read(environ=both).redis.url
     assert "redis://c" == read(environ=both, flags={"redis": "redis://c"}).redis.url
@@ -271,8 +277,9 @@ def test_private_redis_wins_but_not_over_the_flag() -> None:
         ({"UPSTREAM_URL": "http://[u"}, {}, "UPSTREAM_URL: not a URL: its host or port is not one; give a port of 1 to 65535"),
         ({"UPSTREAM_URL": "http://u u"}, {}, "UPSTREAM_URL: not a URL: it holds blanks or control characters"),
         ({"UPSTREAM_URL": "unix:run/s"}, {}, "UPSTREAM_URL: not a socket's path; give unix:/path, e.g. unix:/run/users.sock"),
-        ({"REDIS_URL": "redis+cluster://a:1,b:2"}, {}, "REDIS_URL: redis+cluster:// is not supported by this version; give redis:// or rediss://"),
-        ({}, {"redis": "redis+sentinel://a/s"}, "--redis: redis+sentinel:// is not supported by this version; give redis:// or rediss://"),
+        ({"REDIS_URL": "redis+cluster://a:1,b"}, {}, "REDIS_URL: each server is host:port; give redis+cluster://host:6379,host:6379"),
+        ({"REDIS_URL": "redis+cluster://a:1/0"}, {}, "REDIS_URL: a Cluster has one database; give redis+cluster://host:6379,host:6379"),
+        ({}, {"redis": "redis+sentinel://a:1"}, "--redis: the master's name is missing; give redis+sentinel://host:26379,host:26379/name"),
         ({"REDIS_URL": "redis://h/zero"}, {}, "REDIS_URL: the database is not a number; give redis://host:6379/0"),
         ({"REDIS_URL": "redis://:hush@"}, {}, "REDIS_URL: not a URL of Redis; give redis://host:6379/0, rediss://… or unix:///path"),
     ],

