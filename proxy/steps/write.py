@@ -17,7 +17,7 @@ from proxy.core.errors import StoreError, StoresAway, UpstreamError, UpstreamTim
 from proxy.core.keys import dig, identify_partly, user_id
 from proxy.core.model import Batch, Fence, Reason, Reply
 from proxy.core.settings import Access, Lookup, Target, Write
-from proxy.core.tokens import Identity
+from proxy.core.tokens import Identity, Rejected
 from proxy.steps import body as bodies
 from proxy.steps.callers import identify
 from proxy.steps.exchange import Exchange
@@ -116,9 +116,11 @@ async def _fenced(x: Exchange, batch: Batch) -> Fence:
 
     Raises StoresAway where the settings refuse writes that the shared store can't be told of.
     """
-    route_asks = x.route.access is Access.TOKEN
-    if route_asks and not isinstance(identify(x), Identity):
-        # Nobody cools the cache with a token that isn't good. Should the write succeed, it still evicts.
+    identity = identify(x)
+    # A URL that names a user by a route that asks for a token; a collection that is posted to names nobody.
+    asks = x.route.access is Access.TOKEN and bool(x.values)
+    if isinstance(identity, Rejected) or (asks and identity is None):
+        # Nobody cools the cache without a good token. Should the write succeed, it still evicts.
         batch = Batch()
     try:
         return await x.services.cache.fence(batch)

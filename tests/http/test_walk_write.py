@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from proxy.core.model import Batch
 from tests.walk import Bench, bench, token_for
 from upstream_stub.people import person
 
@@ -203,3 +204,81 @@ async def test_login_is_never_cached(b: Bench) -> None:
         assert (200, "BYPASS") == (login.status, login.x_cache)
     assert 200 == (await b.get("/auth/me", token=login.json()["access_token"])).status
     assert 2 == (await b.calls())["login"]
+
+
+async def test_a_user_is_fenced_while_a_write_is_under_way(b: Bench) -> None:
+    """No hits and no fills from before upstream hears of the write; a refused write gives the copy back."""
+    await _warm(b)
+    await b.control(hold_before="update")
+    body = {"email": person(7, 6).email}
+    writer = asyncio.ensure_future(b.ask("PATCH", "/users/5", json=body, token=token_for(1)))
+    await b.held("update", 1)
+
+    during = [await b.get("/users/5") for _ in range(2)]
+    other = await b.get("/users/6")
+    await b.control(release="all")
+
+    assert ["MISS", "MISS"] == [answer.x_cache for answer in during]
+    assert "detail=fenced" in during[0].cache_status
+    assert "HIT" == other.x_cache
+    assert 409 == (await writer).status
+    assert "HIT" == (await b.get("/users/5")).x_cache
+
+
+async def test_a_key_that_is_about_to_be_given_is_fenced_too(b: Bench) -> None:
+    """ "Nobody has this name" is neither answered nor stored while somebody is being given it."""
+    assert 404 == (await b.get("/users/newbie")).status
+    await b.control(hold_before="create")
+    user = {"email": "n@example.com", "username": "newbie", "password": "password-x"}
+    writer = asyncio.ensure_future(b.ask("POST", "/users", json=user))
+    await b.held("create", 1)
+
+    during = [await b.get("/users/newbie") for _ in range(2)]
+    await b.control(release="all")
+    await writer
+
+    assert [(404, "MISS")] * 2 == [(answer.status, answer.x_cache) for answer in during]
+    assert 200 == (await b.get("/users/newbie")).status
+
+
+async def test_a_bad_token_cools_nothing(b: Bench) -> None:
+    """On a route that asks for a token, a write without a good one raises no fence."""
+    await _warm(b)
+    await b.get(f"/users/by-email/{USER.email}", token=token_for(5))
+    await b.control(hold_before="update")
+    target = f"/users/by-email/{USER.email}"
+    writer = asyncio.ensure_future(b.ask("PATCH", target, json={"bio": "x"}, token=token_for(1, exp=1)))
+    await b.held("update", 1)
+
+    assert "HIT" == (await b.get("/users/5")).x_cache
+    await b.control(release="all")
+    assert 401 == (await writer).status
+    assert "HIT" == (await b.get("/users/5")).x_cache
+
+
+async def test_two_writers_keep_the_fence_until_both_are_done(b: Bench) -> None:
+    """The first one's outcome does not lift what the second one needs."""
+    await _warm(b)
+    await b.control(hold_before="update")
+    writers = [
+        asyncio.ensure_future(b.ask("PATCH", "/users/5", json={"bio": text}, token=token_for(1)))
+        for text in ("one", "two")
+    ]
+    await b.held("update", 2)
+    writers[0].cancel()
+    await asyncio.gather(writers[0], return_exceptions=True)
+
+    assert "MISS" == (await b.get("/users/5")).x_cache
+    await b.control(release="all")
+    await writers[1]
+    assert "MISS" == (await b.get("/users/5")).x_cache
+
+
+async def test_while_a_lost_write_may_still_happen_its_user_is_not_cached(b: Bench) -> None:
+    """After a timeout the fence lingers: what is read meanwhile may be made old by the late commit."""
+    await _warm(b)
+    fence = await b.app.cache.fence(Batch(("5",)))
+    await b.app.cache.settle(fence, Batch(("5",)), linger=3600.0)
+
+    assert ["MISS", "MISS"] == [(await b.get("/users/5")).x_cache for _ in range(2)]
+    assert "HIT" == (await b.get("/users/6")).x_cache
