@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
@@ -36,6 +37,7 @@ class Bracket:
         self._reject = reject
         self.deliveries: set[asyncio.Task[Evicted]] = set()
         self._renewals: dict[str, asyncio.TimerHandle] = {}
+        self._orphans: deque[Fence] = deque(maxlen=10_000)
 
     async def fence(self, batch: Batch) -> Fence:
         """Returns when no replica can answer what `batch` names from memory."""
@@ -43,8 +45,10 @@ class Bracket:
         try:
             await self._raise(fence)
         except StoreError as error:
-            # A fence that could not be set is an eviction that was not delivered.
+            # A fence that could not be set is an eviction that was not delivered. Should a server that hung
+            # set it after all, it is to be lifted when that is back, or the user is cold until it runs out.
             self.recovery.pending.add(batch)
+            self._orphans.append(fence)
             self.recovery.failed(error, write=True)
             if self._reject:
                 await self.memory.settle(fence, None)
@@ -140,6 +144,9 @@ class Bracket:
 
     async def tell(self, batch: Batch) -> None:
         """Evicts in Redis and in all replicas' memories. Raises StoreError."""
+        while self._orphans:
+            await self.redis.writes.lift(self._orphans[0])
+            self._orphans.popleft()
         await self.redis.writes.settle(batch, NO_FENCE)
         await self._announce(batch)
 
