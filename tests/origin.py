@@ -24,6 +24,7 @@ class Origin:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     close_after: bool = False
     silent: bool = False
+    serving: set[asyncio.Task[None]] = field(default_factory=set)
 
     def lines(self, index: int = -1) -> list[bytes]:
         """The head of one request, line by line."""
@@ -32,6 +33,10 @@ class Origin:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
         self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self.serving.add(task)
+        task.add_done_callback(self.serving.discard)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -51,6 +56,12 @@ class Origin:
         finally:
             self.gone.set()
             writer.close()
+
+    async def finish(self) -> None:
+        """Ends the connections that are still open."""
+        for task in tuple(self.serving):
+            task.cancel()
+        await asyncio.gather(*self.serving, return_exceptions=True)
 
 
 async def _body(head: bytes, reader: asyncio.StreamReader) -> bytes:
@@ -78,3 +89,4 @@ async def origin(*answers: bytes, **options: bool) -> AsyncIterator[Origin]:
         yield started
     finally:
         server.close()
+        await started.finish()

@@ -66,13 +66,15 @@ async def test_a_unix_socket_is_an_upstream(tmp_path: Path) -> None:
     await upstream.ping()
     await upstream.close()
     server.close()
+    await at.finish()
 
 
 async def test_the_certificate_of_upstream_is_checked(tmp_path: Path) -> None:
     """An `https://` service that nobody vouches for is not talked to."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(make_certificate(tmp_path))
-    server = await asyncio.start_server(Origin().serve, "127.0.0.1", 0, ssl=context)
+    at = Origin()
+    server = await asyncio.start_server(at.serve, "127.0.0.1", 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
     upstream = HttpUpstream(UpstreamSettings(url=f"https://127.0.0.1:{port}"))
 
@@ -81,6 +83,7 @@ async def test_the_certificate_of_upstream_is_checked(tmp_path: Path) -> None:
 
     await upstream.close()
     server.close()
+    await at.finish()
 
 
 @pytest.mark.parametrize("url", ["ftp://h", "http://", "http://h/path", "http://u:p@h", "h:80"])
