@@ -19,6 +19,7 @@ from proxy.core.settings import UpstreamSettings
 from proxy.handler import require_c_parser
 from proxy.upstream import HttpUpstream
 from tests.certificates import make_certificate
+from tests.contract.kit import until
 from tests.http.test_edge import edge, get, raw
 from tests.origin import OK, Origin, origin
 
@@ -64,6 +65,7 @@ async def test_a_unix_socket_is_an_upstream(tmp_path: Path) -> None:
 
     assert (200, b"ok") == (reply.status, reply.body)
     await upstream.ping()
+    await until(lambda: at.connections == 2)
     await upstream.close()
     server.close()
     await at.finish()
