@@ -133,6 +133,14 @@ class UserCache:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.warning("background refresh failed", extra={"error": type(error).__name__})
 
+    def warm_up(self) -> None:
+        """Connects and joins the feed behind whatever comes next, so that the first request need not."""
+
+        async def join() -> None:
+            await self.ticket()
+
+        self.in_background(join())
+
     # -- for people who embed it ---------------------------------------------------------------------
 
     async def get_user_by_id(self, user_id: int | str) -> dict[str, Any] | None:

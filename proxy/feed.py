@@ -27,6 +27,8 @@ log = logging.getLogger("proxy.feed")
 
 MEMBERS = "user:members"
 CHANNEL = "user:feed"
+# Stands in the table for everybody whose entry may have been lost with an earlier table.
+UNLISTED = ""
 
 LEASE = 2.0
 RENEW_EVERY = 0.5
@@ -171,22 +173,21 @@ class Feed:
 
     async def heard(self, announcement: Announcement, left: dict[str, float]) -> None:
         """Waits for the live replicas, `left` being the seconds of their leases when they were told."""
-        if left.pop(self.replica, None) is None:
-            # The table of members was lost (FLUSHALL, an eviction of the key, another server), or this
-            # replica has no lease yet and can't know. Leases that the table held may be alive: wait them out.
-            self.waited_out += 1
-            await asyncio.sleep(self._lease * (1 + DRIFT))
-            return
-        if not left:
-            return
         started = self._clock()
-        missing = await announcement.acked_by(left, max(left.values()) * (1 + DRIFT))
+        # The table of members was lost (FLUSHALL, an eviction of the key, another server), and leases that it
+        # held may be alive: renew.lua noted how long, or nobody has renewed since, not even this replica.
+        longest = left.pop(UNLISTED, 0.0)
+        if left.pop(self.replica, None) is None:
+            longest = self._lease
+        missing: set[str] = set()
+        if left:
+            missing = await announcement.acked_by(left, max(left.values()) * (1 + DRIFT))
         if missing:
-            self.waited_out += 1
             log.warning("replicas did not acknowledge within their lease", extra={"replicas": len(missing)})
-            rest = started + max(left[one] for one in missing) * (1 + DRIFT) - self._clock()
-            if rest > 0:
-                await asyncio.sleep(rest)
+            longest = max(longest, *(left[one] for one in missing))
+        if longest:
+            self.waited_out += 1
+            await asyncio.sleep(started + longest * (1 + DRIFT) - self._clock())
 
     # -- listening -----------------------------------------------------------------------------------
 
@@ -240,7 +241,8 @@ class Feed:
             self._sent[number] = self._clock()
             lease, life = str(int(self._lease * 1e6)), str(int(self._lease * 30_000))
             async with self._link.bounded():
-                await self._link.run(RENEW.call(MEMBERS, self.replica, lease, self._own, echo, life))
+                server = self._link.process.run_id
+                await self._link.run(RENEW.call(MEMBERS, self.replica, lease, self._own, echo, life, server))
             await asyncio.sleep(self._renew_every)
 
     async def _take(self, raw: bytes) -> None:

@@ -119,8 +119,11 @@ class Leases:
             except TimeoutError:
                 break
             if isinstance(landed, Found):
-                return Shared(landed, collapsed=True)
-            if landed is not None:
+                # A write may have been answered since that was read, and before this caller came.
+                again = await self._store.get(ref)
+                if isinstance(again, Found) and again.entry.expires > self._now():
+                    return Shared(again, collapsed=True)
+            elif landed is not None:
                 if landed.error is not None:
                     raise landed.error
                 break
@@ -156,5 +159,8 @@ class Leases:
             await self._store.release(ref, ticket)
             return Own(loaded.value, stored=False, refused=None), None
         refused = await self._store.fill(ref, loaded.entry, ticket)
+        if refused is not None:
+            # At an alias the mark is the lease: left there, it would keep the next reader waiting.
+            await self._store.release(ref, ticket)
         own = Own(loaded.value, stored=refused is None, refused=refused)
         return own, None if refused is not None else Found(loaded.entry, Tier.MEMORY)

@@ -126,3 +126,20 @@ class Upstream(Protocol):
     async def send(self, request: Request) -> Reply:
         """The answer's head has arrived; its body is an iterator to be read to its end or closed."""
         ...
+
+
+class TokenKeys(Protocol):
+    """Where the keys of tokens come from, as operators see it."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether there was ever a key."""
+        ...
+
+    def counters(self) -> Mapping[str, int]:
+        """Fetches of the keys, by result."""
+        ...
+
+    def health(self) -> Mapping[str, Any]:
+        """For people."""
+        ...

@@ -64,10 +64,14 @@ class Bracket:
                 raise StoreError("the shared store can't be told of this write")
             return
         told = [] if self._feed is None else [self._feed.announcement(fence.batch)]
+        loads = self.redis.link.loads
         replies = await self.redis.writes.fence(fence, *(one.command for one in told))
         self._renew_later(fence)
         for one, reply in zip(told, replies, strict=True):
             await one.heard(reply)
+        if loads != self.redis.link.loads:
+            # The announcement may have come before the fence, and a reader between the two of them.
+            await self._announce(fence.batch)
 
     def _renew_later(self, fence: Fence) -> None:
         loop = asyncio.get_running_loop()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from enum import Enum
 from importlib.resources import files
@@ -53,6 +54,42 @@ class Script:
         return ("EVALSHA", self.digest, "1", key, *args)
 
 
+class Process:
+    """Which server process answers, asked on every new connection. `replaced` is told of another one: it may
+    have started from an older copy, and what it says is not to be believed yet."""
+
+    def __init__(self) -> None:
+        self.run_id = b""
+        """Its run id; empty while it is not known."""
+        self.changes = 0
+        """Times that another one answered."""
+        self.replaced: Callable[[], None] = _nobody_asks
+
+    async def greet(self, connection: Any) -> None:
+        """What redis-py does with a new connection, and the question. Raises RedisError."""
+        await connection.on_connect()
+        await connection.send_command("INFO", "server")
+        try:
+            info = await connection.read_response()
+        except ResponseError:
+            # INFO is forbidden to many an account; what it would have told is then unknown.
+            return
+        found = _RUN_ID.search(info if isinstance(info, bytes) else b"")
+        if found is None:
+            return
+        known, self.run_id = self.run_id, found[1]
+        if known not in (b"", found[1]):
+            self.changes += 1
+            self.replaced()
+
+
+def _nobody_asks() -> None:
+    """Nobody wants to know."""
+
+
+_RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
+
+
 class Pool(BlockingConnectionPool):
     """A bounded pool that queues callers, and can let go of the connections nobody uses."""
 
@@ -64,11 +101,16 @@ class Pool(BlockingConnectionPool):
 
 
 def connect(
-    url: str, pool_size: int = 10, pool_timeout: float = 5.0, deadline: float = 0.25, **account: str | None
+    url: str,
+    pool_size: int = 10,
+    pool_timeout: float = 5.0,
+    deadline: float = 0.25,
+    process: Process | None = None,
+    **account: str | None,
 ) -> Redis:
     """A client for `redis://`, `rediss://` and `unix://`; connects on first use. Times are seconds.
 
-    `account` may hold `username` and `password`.
+    `account` may hold `username` and `password`. `process` watches who answers.
 
     Raises ValueError for another scheme. There is no timeout of each reply, as `Link` bounds the whole
     operation and redis-py takes a task and a timer for each of them.
@@ -82,6 +124,7 @@ def connect(
         retry=Retry(NoBackoff(), 0),
         socket_timeout=None,
         socket_connect_timeout=deadline,
+        redis_connect_func=None if process is None else process.greet,
         **{name: value for name, value in account.items() if value is not None},
     )
     return Redis(connection_pool=pool)
@@ -95,14 +138,21 @@ class Link:
 
     ordered = True
 
-    def __init__(self, client: Redis, *, deadline: float) -> None:
+    def __init__(self, client: Redis, *, deadline: float, process: Process | None = None) -> None:
         self._client = client
+        self.process = process or Process()
         self._deadline = deadline
         self.errors = 0
+        self.loads = 0
+        """Times that a script was missing: what ran behind it in one pipeline has overtaken it."""
 
     @asynccontextmanager
-    async def bounded(self) -> AsyncIterator[None]:
-        """One operation: it ends within the deadline. Raises StoreError."""
+    async def bounded(self, *, any_process: bool = False) -> AsyncIterator[None]:
+        """One operation: it ends within the deadline, with the server process that it began with.
+
+        Raises StoreError.
+        """
+        changes = self.process.changes
         try:
             async with asyncio.timeout(self._deadline):
                 yield
@@ -116,6 +166,8 @@ class Link:
             gone = isinstance(error, RedisConnectionError | OSError)
             gone = gone and not isinstance(error.__cause__, TimeoutError)
             raise StoreError(f"redis failed: {type(error).__name__}", gone=gone) from None
+        if changes != self.process.changes and not any_process:
+            raise StoreError("another server process answers", gone=True)
 
     async def run(self, *commands: Command) -> list[Any]:
         """The replies in order, in one round trip; WRONG_TYPE for a key of another type.
@@ -137,6 +189,7 @@ class Link:
         replies = await self._try(commands)
         unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
+            self.loads += 1
             await self._try([("SCRIPT", "LOAD", text) for text in _TEXTS.values()])
             again = await self._try([commands[index] for index in unknown])
             for index, reply in zip(unknown, again, strict=True):

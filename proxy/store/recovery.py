@@ -61,6 +61,13 @@ class Recovery:
             self._opened()
             _log.warning("the shared store is not used until it is back: %s", error)
 
+    def replaced(self) -> None:
+        """Another server process answers: whatever it holds is void before it is trusted."""
+        self.restarts += 1
+        self.run_id = ""
+        self.pending.add(Batch(everything=True))
+        self.failed(StoreError("another server process answers"), write=True)
+
     def watch(self) -> None:
         """Starts the probe, once, and again where it died."""
         if self.watcher is None and not self._closed:
@@ -87,9 +94,7 @@ class Recovery:
         try:
             run_id = await self._ask()
             if self.run_id and run_id and run_id != self.run_id:
-                self.restarts += 1
-                self.pending.add(Batch(everything=True))
-                self.failed(StoreError("another server process answers"), write=True)
+                self.replaced()
             self.run_id = run_id or self.run_id
             if self.breaker.open:
                 await self._return()

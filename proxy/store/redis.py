@@ -21,7 +21,6 @@ from proxy.store.topologies import open_link
 from proxy.store.writes import NO_FENCE, RedisWrites
 
 __all__ = ["RedisStats", "RedisStore", "connect"]
-
 _MS = 1000
 _US = 1_000_000
 _WEEK = 7 * 86400 * _MS
@@ -30,8 +29,7 @@ _MARK_LIFE = 30 * _MS
 # A ticket must not outlive the floors that refuse it.
 _FLOOR_LIFE = 120 * _MS
 _TICKET_AGE = 60 * _US
-# fill.lua's answer while a write is under way.
-_UNDER_WAY = 2
+_UNDER_WAY = 2  # fill.lua's answer during a write
 # How long one replica may keep the others from asking upstream for the same key. Longer than most upstreams
 # take; when it is over, whoever asks next takes over from a replica that died.
 LEASE = 3.0
@@ -276,7 +274,7 @@ class RedisStore:
 
     async def run_id(self) -> str:
         """Names the server's process, as another one may not know the last evictions; "" if unknown."""
-        async with self.link.bounded():
+        async with self.link.bounded(any_process=True):
             try:
                 (info,) = await self.link.run(("INFO", "server"))
             except ResponseError:

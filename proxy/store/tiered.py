@@ -56,6 +56,7 @@ class TieredStore:
             failures=failures,
             pending_limit=pending_limit,
         )
+        redis.link.process.replaced = self.recovery.replaced
         # Tickets up to this one are from before the last return, and the shared store must not see them.
         self._returned = 0
         self.bracket = Bracket(memory, redis, feed, self.recovery, reject=reject)

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, TryAgainError
 
 from proxy.core.errors import StoreError
-from proxy.store.link import Command, Link, connect
+from proxy.store.link import Command, Link, Process, connect
 
 # All that replicas tell each other goes through the one server that has this key, so that it stays in order.
 FEED_KEY = "user:members"
@@ -35,7 +35,9 @@ def open_link(url: str, *, pool_size: int, pool_timeout: float, deadline: float)
         return SentinelLink(url, pool_size=pool_size, deadline=deadline)
     if scheme == "redis+cluster":
         return ClusterLink(url, pool_size=pool_size, pool_timeout=pool_timeout, deadline=deadline)
-    return Link(connect(url, pool_size, pool_timeout, deadline), deadline=deadline)
+    process = Process()
+    client = connect(url, pool_size, pool_timeout, deadline, process)
+    return Link(client, deadline=deadline, process=process)
 
 
 def hosts(url: str) -> list[tuple[str, int]]:
@@ -71,8 +73,9 @@ class SentinelLink(Link):
         self._sentinel = Sentinel(  # type: ignore[no-untyped-call]
             hosts(url), sentinel_kwargs=asking, socket_connect_timeout=deadline, **once, **_account(url)
         )
-        client: Redis = self._sentinel.master_for(service(url))
-        super().__init__(client, deadline=deadline)
+        process = Process()
+        client: Redis = self._sentinel.master_for(service(url), redis_connect_func=process.greet)
+        super().__init__(client, deadline=deadline, process=process)
         self._free = asyncio.Semaphore(pool_size)
 
     async def _send(self, commands: Sequence[Command]) -> list[Any]:

@@ -168,6 +168,9 @@ async def test_an_empty_server_voids_fills_of_every_replica(server: Valkey, repl
     await replica.store.evict(["42"])
     server.kill()
     server.start()
+    for one in (replica, other):
+        # They have met the new process.
+        assert "" != await one.store.redis.run_id()
     await replica.store.redis.ticket(ID)
     assert Reason.STALE_FILL == await other.store.redis.fill(ID, other.entry(), ticket)
     assert None is await replica.body(ID)

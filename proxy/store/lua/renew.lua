@@ -1,11 +1,15 @@
 -- Renews a replica's lease on the feed, and echoes it down the feed so that the replica knows that everything
 -- announced before has reached it. The channels are no keys: they need not be in the slot of KEYS[1].
--- KEYS[1]  user:members, a hash: replica → the end of its lease in microseconds of this server's clock
+-- KEYS[1]  user:members, a hash: replica → the end of its lease in microseconds of this server's clock. The field ''
+--          is everybody who was in a table that was lost (FLUSHALL, eviction of the key, another server, which
+--          may have an old one): until the last lease that it can have held is over, somebody may have one and
+--          not be listed. The field '@' is the server's run id
 -- ARGV[1]  the replica
 -- ARGV[2]  the lease in microseconds
 -- ARGV[3]  the replica's own channel
 -- ARGV[4]  the echo
 -- ARGV[5]  the key's life in milliseconds
+-- ARGV[6]  the server's run id, '' if unknown
 -- returns  1
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
@@ -14,10 +18,15 @@ if members.err then
   redis.call('DEL', KEYS[1])
   members = {}
 end
+local server = redis.call('HGET', KEYS[1], '@')
+if not server or (server ~= ARGV[6] and server ~= '' and ARGV[6] ~= '') then
+  redis.call('HSET', KEYS[1], '@', ARGV[6])
+  redis.call('HSET', KEYS[1], '', string.format('%.0f', now + tonumber(ARGV[2])))
+end
 for i = 1, #members, 2 do
   local ends = tonumber(members[i + 1])
   -- A lease that is over, and one that no clock of ours can have given.
-  if not ends or ends < now or ends > now + 60000000 then
+  if members[i] ~= '@' and members[i] ~= '' and (not ends or ends < now or ends > now + 60000000) then
     redis.call('HDEL', KEYS[1], members[i])
   end
 end

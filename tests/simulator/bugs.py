@@ -1,0 +1,225 @@
+"""Mistakes to put back in: each takes a step of the protocol away, and some schedule must show it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+from unittest.mock import patch
+
+from proxy.core.model import Batch, Evicted, Fence, Found, Looked, Reason, Ref, Ticket
+from proxy.feed import RENEW, Feed
+from proxy.leases import Leases, Loaded, Own
+from proxy.store import codec
+from proxy.store.held import Memory
+from proxy.store.recovery import Recovery
+from proxy.store.redis import RedisStore
+from proxy.store.writes import RedisWrites
+
+Patching = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Bug:
+    """`cuts`: pieces of scripts and what they become. `seed` and `tried`: what found it, after how many."""
+
+    name: str
+    scenario: str
+    seed: int
+    tried: int
+    patching: Patching = nullcontext
+    cuts: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    def mutate(self, text: str) -> str:
+        """A script with the mistake in it."""
+        for piece, other in self.cuts:
+            text = text.replace(piece, other)
+        return text
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _instead(owner: type, name: str, other: Any) -> Patching:
+    return lambda: patch.object(owner, name, other)
+
+
+@contextmanager
+def _ticket_late() -> Iterator[None]:
+    load = Leases._load
+
+    async def late(
+        self: Leases, ref: Ref, ticket: Ticket, loader: Callable[[Ticket], Awaitable[Loaded[Any]]]
+    ) -> tuple[Own[Any], Found | None]:
+        loaded = await loader(ticket)
+        newer = await self._store.ticket(ref)
+
+        async def again(_: Ticket) -> Loaded[Any]:
+            return loaded
+
+        return await load(self, ref, replace(newer, lease=ticket.lease), again)
+
+    with patch.object(Leases, "_load", late):
+        yield
+
+
+@contextmanager
+def _unproven() -> Iterator[None]:
+    user = RedisStore._user
+
+    async def trusting(self: RedisStore, ref: Ref, user_id: str, alias: bytes | None) -> Looked:
+        return await user(self, ref, user_id, None)
+
+    with patch.object(RedisStore, "_user", trusting):
+        yield
+
+
+@contextmanager
+def _epoch_late() -> Iterator[None]:
+    fill = RedisStore.fill
+
+    async def any_epoch(self: RedisStore, ref: Ref, entry: Any, ticket: Ticket) -> Reason | None:
+        async with self.link.bounded():
+            (epoch,) = await self.link.run(("GET", codec.EPOCH_KEY))
+        known = isinstance(epoch, bytes) and not epoch.startswith(codec.SIGN.encode())
+        return await fill(self, ref, entry, replace(ticket, epoch=epoch.decode()) if known else ticket)
+
+    with patch.object(RedisStore, "fill", any_epoch):
+        yield
+
+
+async def _nobody_waits(self: Feed, announcement: Any, left: dict[str, float]) -> None:
+    return None
+
+
+@contextmanager
+def _alive_when_sent() -> Iterator[None]:
+    renewing = Feed._renewing
+
+    async def eager(self: Feed) -> None:
+        run = self._link.run
+
+        async def extends(*commands: Any) -> list[Any]:
+            sent = self._clock()
+            replies = await run(*commands)
+            if commands and commands[0][:2] == RENEW.call("")[:2] and self._proven.is_set():
+                self._until = max(self._until, sent + self._lease)
+            return replies
+
+        with patch.object(self._link, "run", extends):
+            await renewing(self)
+
+    with patch.object(Feed, "_renewing", eager):
+        yield
+
+
+@contextmanager
+def _never_again() -> Iterator[None]:
+    settle = RedisWrites.settle
+
+    async def held(self: RedisWrites, batch: Batch, fence: Fence) -> tuple[Evicted, bool]:
+        evicted, _ = await settle(self, batch, fence)
+        return evicted, True
+
+    with patch.object(RedisWrites, "settle", held), patch.object(Batch, "covers", lambda *_: True):
+        yield
+
+
+def _kept(self: Feed, number: int) -> None:
+    sent = self._sent.pop(number, None)
+    if sent is not None:
+        self._until = max(self._until, sent + self._lease * 0.95)
+        self._proven.set()
+
+
+async def _forgotten(self: Recovery) -> None:
+    self.pending.take(1 << 30)
+    self._back()
+    self.breaker.close()
+
+
+async def _no_fence(self: RedisWrites, fence: Fence, *told: Any, seconds: float = 0.0) -> list[Any]:
+    async with self._link.bounded():
+        return await self._link.run(*told)
+
+
+BUGS = (
+    Bug(
+        "a fill's ticket is not checked against the floor",
+        "a fill elsewhere by e-mail",
+        19,
+        20,
+        cuts=(("seq <= tonumber(floor)", "false"), ("seq <= tonumber(raised)", "false")),
+    ),
+    Bug("the ticket is taken after upstream was asked", "a fill and a write", 22, 23, _ticket_late),
+    Bug(
+        "the floor is raised only where something is stored",
+        "a fill elsewhere by e-mail",
+        19,
+        20,
+        cuts=(
+            (
+                "redis.call('HSET', KEYS[1], 'floor', string.format('%.0f', floor))",
+                "if #removed > 1 then redis.call('HSET', KEYS[1], 'floor', string.format('%.0f', floor)) end",
+            ),
+        ),
+    ),
+    Bug("an alias is not proven by the user it leads to", "names move", 381, 382, _unproven),
+    Bug(
+        "memory has no floor",
+        "a copy on its way to memory",
+        3,
+        4,
+        _instead(Memory, "_raise_floor", lambda self, user_id: None),
+    ),
+    Bug(
+        "the clock is not read on the hit",
+        "a replica freezes",
+        4,
+        5,
+        _instead(Feed, "alive", property(lambda self: self._until > 0)),
+    ),
+    Bug(
+        "an announcement waits for nobody",
+        "a copy in another memory",
+        93,
+        94,
+        _instead(Feed, "heard", _nobody_waits),
+    ),
+    Bug("a renewal counts without its echo", "a replica is deaf", 62, 63, _alive_when_sent),
+    Bug(
+        "a fill is stored under a fence",
+        "a fill within a write",
+        7,
+        8,
+        cuts=(("if settle(now, ARGV[5], '') ~= '' then", "if settle(now, ARGV[5], '') == 'x' then"),),
+    ),
+    Bug("a write has no fence", "a writer dies", 37, 38, _instead(RedisWrites, "fence", _no_fence)),
+    Bug(
+        "a fence that runs out does not evict",
+        "a writer dies",
+        230,
+        231,
+        cuts=(("if lapsed then", "if false then"),),
+    ),
+    Bug(
+        "nobody is stored without a mark",
+        "a new user",
+        19,
+        20,
+        cuts=(
+            ("if type(held) ~= 'string' or string.match(held, '^[^\\n]*') ~= ARGV[1] then", "if false then"),
+        ),
+    ),
+    Bug("the second announcement is never made", "FLUSHALL", 7, 8, _never_again),
+    Bug("a ticket of an old epoch is good", "everybody and one", 66, 67, _epoch_late),
+    Bug("memory is kept after a lapse", "a feed breaks", 11, 12, _instead(Feed, "_echoed", _kept)),
+    Bug(
+        "evictions are forgotten in an outage",
+        "Redis is lost",
+        0,
+        1,
+        _instead(Recovery, "_return", _forgotten),
+    ),
+)

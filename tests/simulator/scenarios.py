@@ -1,0 +1,206 @@
+"""The worlds that are tried: small ones to their end, larger ones from seeds."""
+
+from __future__ import annotations
+
+from tests.simulator import actors as act
+from tests.simulator.history import User
+from tests.simulator.world import Act, Actor, Scenario
+
+TWO = (User("1", 1, "a@x"), User("2", 2, "b@x"))
+ID, OLD, NEW = ("id", "1"), ("email", "a@x"), ("email", "b@x")
+EMAILS = ("a@x", "b@x")
+# Longer than a fence that nobody renews, and than a lease on the feed.
+FENCE_OVER, LEASE_OVER = 31.0, 5.0
+
+
+def _reads(name: str, replica: str, *keys: tuple[str, str]) -> Actor:
+    return Actor(name, replica, act.one_by_one(*(act.reads(*key) for key in keys)))
+
+
+def _waits_and_reads(name: str, replica: str, seconds: float, *keys: tuple[str, str]) -> Actor:
+    acts: list[Act] = []
+    for key in keys:
+        acts += [act.reads(*key), act.waits(seconds)]
+    return Actor(name, replica, act.one_by_one(*acts, act.reads(*keys[0])))
+
+
+def _world(name: str, doing: Act) -> Actor:
+    return Actor(name, "", doing)
+
+
+WRITER = Actor("writer", "A", act.updates("1"))
+QUIET = Actor("writer", "A", act.updates("1", quiet=True))
+OTHER = Actor("other writer", "B", act.updates("1"))
+RENAMER = Actor("renamer", "A", act.renames("1", "b@x"))
+CREATOR = Actor("creator", "A", act.creates("2", "b@x"))
+WARM = _reads("warm", "B", ID)
+
+SMALL = (
+    Scenario("a fill and a write", (_reads("reader", "A", ID), WRITER)),
+    Scenario("a copy in another memory", (QUIET, _reads("reader", "B", ID, ID)), warm=(WARM,)),
+    Scenario(
+        "a copy on its way to memory", (QUIET, _reads("reader", "B", ID)), warm=(_reads("warm", "A", ID),)
+    ),
+    Scenario("a fill within a write", (QUIET, _reads("reader", "B", ID))),
+    Scenario("a fill elsewhere by e-mail", (WRITER, _reads("reader", "B", OLD, ID))),
+    Scenario(
+        "a reader before and one after",
+        (_reads("early", "A", ID), Actor("writer", "A", act.one_by_one(act.updates("1"), act.reads(*ID)))),
+    ),
+    Scenario("a rename", (RENAMER, _reads("reader", "B", OLD, NEW)), emails=EMAILS),
+    Scenario("a new user", (CREATOR, _reads("reader", "B", NEW, NEW)), emails=EMAILS),
+    Scenario("two writers", (WRITER, OTHER, _reads("reader", "A", ID))),
+    Scenario(
+        "everybody", (Actor("bulk", "A", act.updates_all()), _reads("reader", "B", ID, ID)), warm=(WARM,)
+    ),
+)
+
+LARGE = (
+    Scenario(
+        "readers and writers",
+        (
+            WRITER,
+            OTHER,
+            Actor("by e-mail", "B", act.updates_by_email("a@x")),
+            _reads("one", "A", ID, OLD, ID),
+            _reads("two", "B", OLD, ID, OLD),
+            _reads("three", "C", ID, ID, OLD),
+        ),
+        replicas=("A", "B", "C"),
+    ),
+    Scenario(
+        "names move",
+        (
+            RENAMER,
+            Actor("creator", "B", act.creates("2", "a@x")),
+            _reads("one", "A", OLD, NEW, ID),
+            _reads("two", "B", NEW, OLD, NEW),
+            _reads("three", "B", ID, OLD),
+        ),
+        warm=(_reads("warm", "B", OLD, NEW),),
+        emails=EMAILS,
+    ),
+    Scenario(
+        "birth and death",
+        (
+            Actor("deleter", "A", act.deletes("1")),
+            Actor("creator", "B", act.creates("3", "a@x")),
+            _reads("one", "A", OLD, ID, OLD),
+            _reads("two", "B", OLD, OLD, ID),
+        ),
+        warm=(_reads("warm", "B", OLD),),
+    ),
+    Scenario(
+        "everybody and one",
+        (
+            Actor("bulk", "A", act.updates_all()),
+            OTHER,
+            _reads("one", "A", ID, NEW, ID),
+            _reads("two", "B", NEW, ID, ID),
+        ),
+        users=TWO,
+        emails=EMAILS,
+    ),
+    Scenario(
+        "a writer dies",
+        (
+            WRITER,
+            _world("death", act.dies("A")),
+            _waits_and_reads("one", "B", FENCE_OVER, ID),
+            _waits_and_reads("two", "B", FENCE_OVER, OLD),
+        ),
+        warm=(_reads("warm", "B", ID, OLD),),
+    ),
+    Scenario(
+        "a replica freezes",
+        (
+            Actor("writer", "A", act.one_by_one(act.updates("1"), act.updates("1"))),
+            _world("frost", act.freezes("B", LEASE_OVER)),
+            _reads("one", "A", ID, OLD),
+            _reads("two", "B", ID, OLD, ID),
+        ),
+        warm=(WARM,),
+        early=4,
+    ),
+    Scenario(
+        "a replica is deaf",
+        (
+            Actor("writer", "A", act.one_by_one(act.updates("1"), act.reads(*ID))),
+            _world("wax", act.freezes("B.ear", LEASE_OVER)),
+            _waits_and_reads("two", "B", 3.0, ID, OLD),
+        ),
+        warm=(WARM,),
+        early=2,
+    ),
+    Scenario(
+        "a feed breaks",
+        (
+            Actor("writer", "A", act.one_by_one(act.updates("1"), act.reads(*ID))),
+            _world("cut", act.cuts("B")),
+            _waits_and_reads("two", "B", 1.0, ID, ID),
+        ),
+        warm=(WARM,),
+        early=4,
+    ),
+    Scenario(
+        "an answer is lost",
+        (
+            Actor("writer", "A", act.updates("1", lost=True)),
+            OTHER,
+            _reads("one", "A", ID, OLD, ID),
+            _waits_and_reads("two", "B", 11.0, ID, OLD),
+        ),
+        warm=(WARM,),
+        early=2,
+    ),
+    Scenario(
+        "a key is thrown out",
+        (
+            WRITER,
+            _world("maxmemory", act.throws_out("user:id:1")),
+            _reads("one", "A", OLD, ID),
+            _reads("two", "B", OLD, ID, OLD),
+        ),
+        promise="answered",
+    ),
+    Scenario(
+        "FLUSHALL",
+        (
+            Actor("writer", "A", act.one_by_one(act.updates("1"), act.reads(*ID))),
+            _world("flush", act.flushes()),
+            _reads("one", "A", ID, OLD),
+            _reads("two", "B", OLD, ID, OLD, ID),
+        ),
+        warm=(WARM,),
+        promise="answered",
+        early=3,
+    ),
+    Scenario(
+        "Redis restarts",
+        (
+            WRITER,
+            OTHER,
+            _world("restart", act.restarts()),
+            _waits_and_reads("one", "A", 1.0, ID, OLD),
+            _waits_and_reads("two", "B", 1.0, ID, OLD),
+        ),
+        warm=(WARM,),
+        promise="converges",
+        early=3,
+    ),
+    Scenario(
+        "Redis is lost",
+        (
+            WRITER,
+            OTHER,
+            _world("loss", act.loses(3.0)),
+            _waits_and_reads("one", "A", 1.0, ID, OLD),
+            _waits_and_reads("two", "B", 1.0, ID, OLD),
+        ),
+        warm=(WARM,),
+        promise="converges",
+        early=3,
+    ),
+)
+
+ALL = {scenario.name: scenario for scenario in (*SMALL, *LARGE)}
