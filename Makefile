@@ -4,6 +4,7 @@
 PYTHON ?= python3
 ARGS ?=
 LOCK_ARGS ?=
+SECONDS ?= 300
 IMAGE ?= user-cache-proxy
 CONTAINER ?= $(firstword $(foreach tool,podman docker buildah,$(if $(shell command -v $(tool) 2>/dev/null),$(tool))))
 BUILD_ARGS ?=
@@ -26,7 +27,7 @@ endef
 .DELETE_ON_ERROR:
 # The jobs share one environment and one tree: `make -j` runs them one after another, in the order given.
 .NOTPARALLEL:
-.PHONY: help run test lint format lock image image-test clean force
+.PHONY: help run test soak lint format lock image image-test clean force
 
 # A virtual environment knows its own place, and breaks when its interpreter goes away: the stamp holds the
 # folder it was made in, and is read with that interpreter. Anything else there means: install again.
@@ -42,6 +43,9 @@ run: $(STAMP) ## start the demo (ARGS="…" is passed on)
 
 test: $(STAMP) ## run all tests (ARGS="…" is passed on to pytest)
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+soak: $(STAMP) ## real processes under load and faults, every read judged (SECONDS=300, ARGS="--seed 2")
+	@exec $(BIN)/python -m tests.soak --seconds $(SECONDS) $(ARGS)
 
 lint: $(STAMP) ## check style, formatting and types
 	@$(BIN)/python -m ruff check .

@@ -1,0 +1,183 @@
+"""What is done to the replicas and to Redis, scheduled from the seed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tests.processes import Proxy, ask
+from tests.soak.checker import Window
+from tests.soak.load import Record
+from tests.valkey import Valkey
+
+AWAY = "the shared store is not used until it is back"
+BACK = "the shared store is back"
+# Log lines have milliseconds.
+GRAIN = 0.005
+RECOVERY = 20.0
+
+
+class Replica:
+    """A proxy that can be killed and started again; what its log said survives it."""
+
+    def __init__(self, upstream: str, redis: str) -> None:
+        self._upstream, self._redis = upstream, redis
+        self._stack = ExitStack()
+        self.outages: list[Window] = []
+        self.errors: list[dict[str, Any]] = []
+        self.start()
+
+    def start(self) -> None:
+        """A new process, on a port of its own."""
+        self.proxy = self._stack.enter_context(Proxy.start(self._upstream, redis=self._redis))
+        self.url = self.proxy.url
+
+    def stop(self) -> None:
+        """Ends it, if it has not ended, and notes when it did not trust Redis."""
+        self.proxy.send(signal.SIGCONT)
+        self.proxy.process.terminate()
+        self.proxy.wait()
+        self._note()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.proxy.kill()
+        self._note()
+
+    def _note(self) -> None:
+        away, shift = 0.0, time.time() - time.monotonic()
+        lines = self.proxy.told()
+        self.errors += [line for line in lines if line["level"] in ("error", "critical")]
+        for line in lines:
+            moment = datetime.fromisoformat(line["time"]).timestamp() - shift
+            if line["message"].startswith(AWAY):
+                away = moment
+            elif line["message"].startswith(BACK) and away:
+                self.outages.append(Window(away - GRAIN, moment + GRAIN, "Redis not trusted"))
+                away = 0.0
+        if away:
+            self.outages.append(Window(away - GRAIN, time.monotonic(), "Redis not trusted"))
+        self._stack.close()
+
+    def well(self) -> bool:
+        """It trusts Redis, owes it nothing, and its memory is in use."""
+        try:
+            # A replica joins the others with its first request.
+            ask(self.url, "GET", "/users/1", timeout=1.0)
+            health = ask(self.proxy.admin, "GET", "/health", timeout=1.0).json()
+        except OSError:
+            return False
+        return bool(
+            health["status"] == "ok"
+            and health["breaker"] == "closed"
+            and health["feed"]["alive"]
+            and not health["pending_evictions"]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One that was done; `recovered` is when all replicas were well again."""
+
+    kind: str
+    begun: float
+    ended: float
+    recovered: float
+
+
+class Faults:
+    """Does one fault after another. Windows are times in which the documented exceptions hold."""
+
+    def __init__(self, replicas: list[Replica], valkey: Valkey, record: Record, seed: int) -> None:
+        self._replicas = replicas
+        self._valkey = valkey
+        self._record = record
+        self._rng = random.Random(f"{seed}-faults")
+        self.done: list[Fault] = []
+        self.windows: list[Window] = []
+        self.kinds: dict[str, Callable[[], Awaitable[None]]] = {
+            "kill replica": self._kill_replica,
+            "freeze replica": self._freeze_replica,
+            "freeze redis": self._freeze_redis,
+            "restart redis": self._restart_redis,
+            "kill connections": self._kill_connections,
+            "flush": self._flush,
+        }
+
+    async def run(self, seconds: float) -> None:
+        """Rounds of all kinds in a new order each; ends before `seconds` are over. Raises TimeoutError."""
+        end = time.monotonic() + seconds
+        waiting: list[str] = []
+        while True:
+            waiting = waiting or self._rng.sample(sorted(self.kinds), len(self.kinds))
+            await asyncio.sleep(self._rng.uniform(0.3, 1.2))
+            # A freeze and the recovery from it.
+            if time.monotonic() + 5.0 > end:
+                return
+            kind = waiting.pop()
+            begun = time.monotonic()
+            await self.kinds[kind]()
+            ended = time.monotonic()
+            await self.recovered()
+            self.done.append(Fault(kind, begun, ended, time.monotonic()))
+            if kind.endswith("redis"):
+                self.windows.append(Window(begun, time.monotonic(), kind))
+
+    async def recovered(self) -> None:
+        """All replicas are well. Raises TimeoutError."""
+        async with asyncio.timeout(RECOVERY):
+            for replica in self._replicas:
+                while not await asyncio.to_thread(replica.well):  # noqa: ASYNC110 - it is another process
+                    await asyncio.sleep(0.05)
+
+    async def _kill_replica(self) -> None:
+        replica = self._rng.choice(self._replicas)
+        replica.kill()
+        await asyncio.to_thread(replica.start)
+
+    async def _freeze_replica(self) -> None:
+        replica = self._rng.choice(self._replicas)
+        replica.proxy.send(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(self._rng.uniform(0.5, 4.0))
+        finally:
+            replica.proxy.send(signal.SIGCONT)
+
+    async def _freeze_redis(self) -> None:
+        self._valkey.pause()
+        try:
+            await asyncio.sleep(self._rng.uniform(0.1, 1.5))
+        finally:
+            self._valkey.resume()
+
+    async def _restart_redis(self) -> None:
+        self._valkey.kill()
+        await asyncio.sleep(self._rng.uniform(0.0, 0.7))
+        await asyncio.to_thread(self._valkey.start)
+
+    async def _kill_connections(self) -> None:
+        kind = self._rng.choice(("pubsub", "normal"))
+        await asyncio.to_thread(self._valkey.ask, "CLIENT", "KILL", "TYPE", kind)
+
+    async def _flush(self) -> None:
+        # A fence that is lost cannot keep others from storing what the write is about to change: until the
+        # writer has its answer, and evicts once more, its user may be shown older by one replica.
+        begun = time.monotonic()
+        await asyncio.to_thread(self._valkey.ask, "FLUSHALL")
+        ended = time.monotonic()
+        under_way = self._record.under_way
+        users = dict(under_way)
+        async with asyncio.timeout(RECOVERY):
+            while any(under_way.get(user) == since for user, since in users.items()):  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        over = time.monotonic()
+        self.windows += [
+            Window(min(begun, since), max(ended, over), "flush", one) for one, since in users.items()
+        ]

@@ -1,0 +1,203 @@
+"""Readers and writers on the replicas, each event noted with its time for the checker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import aiohttp
+
+from tests.soak.checker import Commit, Read
+
+TIMEOUT = aiohttp.ClientTimeout(total=20)
+# A read or a write that broke is tried again elsewhere after this many seconds.
+PAUSE = 0.05
+# Longer than the service takes for anything.
+SETTLED = 0.25
+
+
+@dataclass(slots=True)
+class Person:
+    """A user as its only writer knows it."""
+
+    number: int
+    username: str
+    phone: str
+    emails: tuple[str, str]
+    token: str
+    version: int
+    email: str
+
+
+@dataclass(slots=True)
+class Record:
+    """All that happened. Latencies are (begun, seconds)."""
+
+    reads: list[Read] = field(default_factory=list)
+    commits: list[Commit] = field(default_factory=list)
+    hits: int = 0
+    writes: int = 0
+    broken: Counter[str] = field(default_factory=Counter)
+    latencies: list[tuple[float, float]] = field(default_factory=list)
+    direct: list[tuple[float, float]] = field(default_factory=list)
+    under_way: dict[int, float] = field(default_factory=dict)
+
+
+class Load:
+    """`where(n)` is the URL of replica n now; `stub` the service's own; `witness` a token nobody writes."""
+
+    def __init__(
+        self,
+        people: list[Person],
+        replicas: int,
+        where: Callable[[int], str],
+        stub: str,
+        witness: str,
+        seed: int,
+    ) -> None:
+        self.people = people
+        born = [Commit(one.number, one.version, one.email, 0.0, 0.0, "at the start") for one in people]
+        self.record = Record(commits=born)
+        self._replicas = replicas
+        self._where = where
+        self._stub = stub
+        self._witness = witness
+        self._seed = seed
+
+    async def run(self, stop: asyncio.Event, readers: int, writers: int) -> None:
+        """Until `stop`; readers stay with a replica, so that a frozen one does not stop them all."""
+        # Writes get a connection each: aiohttp sends a PUT again when a kept one breaks.
+        fresh = aiohttp.TCPConnector(limit=0, force_close=True)
+        async with (
+            aiohttp.ClientSession(timeout=TIMEOUT, connector=aiohttp.TCPConnector(limit=0)) as reading,
+            aiohttp.ClientSession(timeout=TIMEOUT, connector=fresh) as writing,
+            asyncio.TaskGroup() as group,
+        ):
+            for number in range(readers):
+                group.create_task(self._read_on(stop, reading, number))
+            for number in range(writers):
+                group.create_task(self._write_on(stop, writing, self.people[number::writers], number))
+            group.create_task(self._write_directly(stop, writing))
+
+    async def _read_on(self, stop: asyncio.Event, session: aiohttp.ClientSession, number: int) -> None:
+        rng = random.Random(f"{self._seed}-reader-{number}")
+        replica = number % self._replicas
+        while not stop.is_set():
+            person = rng.choice(self.people[: rng.choice((3, len(self.people)))])
+            if not await self._read(session, rng, replica, person):
+                await asyncio.sleep(PAUSE)
+            await asyncio.sleep(rng.random() * 0.004)
+
+    async def _read(
+        self, session: aiohttp.ClientSession, rng: random.Random, replica: int, person: Person
+    ) -> bool:
+        email = rng.choice(person.emails)
+        path, asked, token = rng.choice(
+            (
+                (f"/users/{person.number}", None, None),
+                (f"/users/{person.username}", None, None),
+                (f"/users/by-email/{email}", email, self._witness),
+                (f"/users?phone=%2B{person.phone[1:]}", None, self._witness),
+                ("/auth/me", None, person.token),
+            )
+        )
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        begun = time.monotonic()
+        try:
+            async with session.get(self._where(replica) + path, headers=headers) as answer:
+                body = await answer.read()
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            # Its replica was killed a moment ago.
+            self.record.broken["read"] += 1
+            return False
+        ended = time.monotonic()
+        if answer.status not in (200, 404) or (answer.status == 404 and asked is None):
+            self.record.broken[f"read {answer.status}"] += 1
+            return False
+        version = json.loads(body)["version"] if answer.status == 200 else None
+        cache = answer.headers["X-Cache"]
+        self.record.hits += cache == "HIT"
+        by = f"replica {replica} {cache} {'email' if asked else path.split('/')[1].split('=')[0]}"
+        self.record.reads.append(Read(person.number, begun, ended, version, asked, by))
+        return True
+
+    async def _write_on(
+        self, stop: asyncio.Event, session: aiohttp.ClientSession, mine: list[Person], number: int
+    ) -> None:
+        rng = random.Random(f"{self._seed}-writer-{number}")
+        while not stop.is_set():
+            await self._write(session, rng, rng.choice(mine))
+            await asyncio.sleep(rng.random() * 0.1)
+
+    async def _write(self, session: aiohttp.ClientSession, rng: random.Random, person: Person) -> None:
+        given, email = {"display_name": f"name {rng.random()}", "bio": "of a soak"}, person.email
+        if rng.random() < 0.3:
+            email = person.emails[person.email == person.emails[0]]
+            given["email"] = email
+        replica = rng.randrange(self._replicas)
+        method, path, headers = rng.choice(
+            (
+                ("PUT", f"/users/{person.number}", {}),
+                ("PATCH", f"/users/{person.username}", {}),
+                ("PATCH", f"/users/by-email/{person.email}", {"Authorization": f"Bearer {person.token}"}),
+                ("PUT", "/profile", {"Authorization": f"Bearer {person.token}"}),
+            )
+        )
+        record, begun = self.record, time.monotonic()
+        record.writes += 1
+        record.under_way[person.number] = begun
+        headers |= {"Content-Type": "application/json"}
+        data = json.dumps(given)
+        try:
+            async with session.request(
+                method, self._where(replica) + path, data=data, headers=headers
+            ) as answer:
+                body = await answer.read()
+            status = str(answer.status)
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            status = ""
+        ended = time.monotonic()
+        del record.under_way[person.number]
+        by = f"writer through {replica} {method} {path.split('/')[1]} {status}"
+        if status == "200":
+            record.latencies.append((begun, ended - begun))
+            self._committed(person, json.loads(body)["version"], email, begun, ended, by)
+            return
+        record.broken[f"write {status}".strip()] += 1
+        await asyncio.sleep(SETTLED)
+        version = await self._ask_directly(session, person)
+        self._committed(person, version, email, begun, None, by)
+        # What upstream shows now, a later read through any proxy must show as well.
+        now = time.monotonic()
+        record.reads.append(Read(person.number, now, now, version, None, "direct"))
+
+    def _committed(
+        self, person: Person, version: int, email: str, begun: float, answered: float | None, by: str
+    ) -> None:
+        for one in range(person.version + 1, version + 1):
+            told = answered if one == version else None
+            self.record.commits.append(Commit(person.number, one, email, begun, told, by))
+        if version > person.version:
+            person.version, person.email = version, email
+
+    async def _ask_directly(self, session: aiohttp.ClientSession, person: Person) -> int:
+        async with session.get(f"{self._stub}/users/{person.number}") as answer:
+            return int((await answer.json())["version"])
+
+    async def _write_directly(self, stop: asyncio.Event, session: aiohttp.ClientSession) -> None:
+        """The measure that the writers' latency is held against; user 1 is nobody's."""
+        while not stop.is_set():
+            begun = time.monotonic()
+            data = json.dumps({"bio": f"at {begun}"})
+            try:
+                async with session.put(f"{self._stub}/users/1", data=data) as answer:
+                    await answer.read()
+                self.record.direct.append((begun, time.monotonic() - begun))
+            except aiohttp.ClientError:
+                self.record.broken["direct"] += 1
+            await asyncio.sleep(0.1)
