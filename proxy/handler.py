@@ -1,27 +1,26 @@
 """The aiohttp edge: a request as it came in, a reply as bytes out. aiohttp's low-level server, no framework.
 
-aiohttp's C parser reads the head and frames the body; what it lets through although two parties could read
-it differently is refused here (RFC 9112 §3.2, §6.3, §11.2), with problem+json and a closed connection.
+aiohttp's C parser reads the head and frames the body; what two parties could read differently is refused,
+with problem+json and a closed connection.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from email.utils import formatdate
 from typing import Any, Final
 
 from aiohttp import http_parser, web
-from aiohttp.client_exceptions import ClientConnectionError
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
 from proxy import logs
+from proxy.answer import STALL, Answer
 from proxy.core.errors import ClientError, ClientGone, ConfigError, ProxyError
-from proxy.core.forwarding import reply_head
 from proxy.core.headers import Headers
+from proxy.core.incoming import MethodNotAllowed, checked_target
 from proxy.core.model import Outcome, Reply, Request
 from proxy.core.problems import error_reply, problem_reply
 from proxy.core.replies import finished
@@ -36,8 +35,13 @@ MAX_FIELD: Final = 16 * 1024
 MAX_HEADERS: Final = 128
 # Longer than the idle time of the proxies and clients in front, so that they close first and never race.
 KEEP_ALIVE: Final = 75.0
+# How much of a body waits here for upstream to take it; reading stops at twice this.
+BUFFER: Final = 64 * 1024
+# How long an answered request's unread body is still taken, so that the answer is not lost in a reset.
+LINGER: Final = 5.0
+HEAD_END: Final = b"\r\n\r\n"
+TOO_MANY: Final = "Too many headers received"  # aiohttp has no type of its own for it
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-REFUSED: Final = frozenset({"TRACE", "CONNECT"})
 ALLOW: Final = ((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),)
 
 
@@ -64,18 +68,51 @@ class _Server(web.Server):
         return _Connection(
             self,
             loop=self._loop,
-            access_log=None,  # type: ignore[arg-type]
+            access_log=None,
             keepalive_timeout=KEEP_ALIVE,
             max_line_size=MAX_LINE,
             max_field_size=MAX_FIELD,
             max_headers=MAX_HEADERS,
+            read_bufsize=BUFFER,
+            lingering_time=LINGER,
+            # A coded body is passed on as it is.
+            auto_decompress=False,
         )
 
 
 class _Connection(RequestHandler):
-    """One client connection."""
+    """One client connection. `ending`: no request after the ones already read will be answered."""
 
-    __slots__ = ()
+    __slots__ = ("_body", "_latest", "ending")
+
+    def __init__(self, manager: web.Server, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._latest: object = None
+        self._body: StreamReader | None = None
+        self.ending = False
+
+    def close(self) -> None:
+        """The server shuts down: the answer in the making says that it is the last."""
+        self.ending = True
+        super().close()
+
+    def data_received(self, data: bytes) -> None:
+        """Tells a body's reader that its framing broke; aiohttp leaves the reader waiting forever."""
+        super().data_received(data)
+        if not self._messages or self._messages[-1][0] is self._latest:
+            return
+        self._latest, content = self._messages[-1]
+        if isinstance(self._latest, http_parser.RawRequestMessage):
+            self._body = content
+            # After a request that asks for a protocol it does not know, the parser skips the rest of the
+            # segment. Closing after every such request would cost Java's clients all their connections.
+            if self._latest.upgrade and not self._upgraded:
+                self.ending |= not (data.endswith(HEAD_END) and data.count(HEAD_END) == 1)
+        elif self._body is not None and not self._body.is_eof():
+            broken, self._body = self._body, None
+            broken.set_exception(ClientError(400, "bad-request", "The body's framing is broken."))
+            # Nothing more can come, so that nobody lingers for it either.
+            broken.feed_eof()
 
     def handle_error(
         self,
@@ -85,9 +122,19 @@ class _Connection(RequestHandler):
         message: str | None = None,  # noqa: ARG002 - it quotes the client
     ) -> web.StreamResponse:
         """What was not understood is answered without a word of what was sent, and the connection ends."""
+        if isinstance(exc, ConnectionError):
+            raise exc
         if request.writer.output_size > 0:
             raise ConnectionError("an answer was begun already")
         return Answer(_refused(_unparsed(status, exc)), "GET", "1.1", keep_alive=False)
+
+    def log_exception(self, *_: Any, **kw: Any) -> None:
+        """aiohttp's own log line would hold the exception's text."""
+        error = kw.get("exc_info")
+        log.error(
+            "the connection failed",
+            extra={"exception": logs.place_of(error if isinstance(error, BaseException) else None)},
+        )
 
 
 def _refused(reply: Reply) -> Reply:
@@ -96,8 +143,10 @@ def _refused(reply: Reply) -> Reply:
 
 
 def _unparsed(status: int, error: BaseException | None) -> Reply:
-    if isinstance(error, LineTooLong):
-        return problem_reply(431, "header-too-large", "A line of the request's head is too long.")
+    if isinstance(error, LineTooLong) and MAX_LINE in error.args:
+        return problem_reply(414, "uri-too-long", "The request target is too long.")
+    if isinstance(error, LineTooLong) or (isinstance(error, BadHttpMessage) and error.message == TOO_MANY):
+        return problem_reply(431, "header-too-large", "The request's head is too large.")
     if status < 500:
         return problem_reply(400, "bad-request", "The request could not be parsed.")
     log.error("the edge failed", extra={"exception": logs.place_of(error)})
@@ -112,9 +161,14 @@ class _Edge:
 
     async def __call__(self, incoming: web.BaseRequest) -> web.StreamResponse:
         version = f"{incoming.version.major}.{incoming.version.minor}"
-        keep_alive = incoming.keep_alive
+        protocol = incoming.protocol
+        keep_alive = incoming.keep_alive and not (isinstance(protocol, _Connection) and protocol.ending)
         try:
-            reply = await self._walk(_request(incoming, version))
+            request = _request(incoming, version)
+            reply = await self._walk(request)
+            if isinstance(request.body, _Body) and request.body.awaited:
+                # Nobody can tell whether a body follows now, or the next request.
+                keep_alive = False
         except MethodNotAllowed as error:
             reply = _refused(problem_reply(405, error.problem, error.detail, ALLOW))
             keep_alive = False
@@ -136,141 +190,43 @@ def _request(incoming: web.BaseRequest, version: str) -> Request:
     """Raises ClientError for a head that two parties may read differently."""
     headers = Headers(incoming.raw_headers)
     method, target = incoming.method, incoming._message.path  # noqa: SLF001 - `rel_url` quotes it anew
-    if method in REFUSED:
-        raise MethodNotAllowed
-    fault = _fault(method, target, version, headers)
-    if fault is not None:
-        raise ClientError(400, "bad-request", fault)
+    target = checked_target(method, target, version, headers)
     body = _Body(incoming, headers) if incoming.body_exists else None
     return Request(method, target, headers, body, incoming.remote, incoming.scheme, version)
 
 
-class MethodNotAllowed(ClientError):
-    """TRACE shows credentials to scripts, CONNECT makes a tunnel; neither is for a users API."""
-
-    def __init__(self) -> None:
-        super().__init__(405, "method-not-allowed", "TRACE and CONNECT are not forwarded.")
-
-
-def _fault(method: str, target: str, version: str, headers: Headers) -> str | None:
-    """What is wrong with a head that the parser took, or None."""
-    if version not in ("1.0", "1.1"):
-        return "Only HTTP/1.0 and HTTP/1.1 are understood."
-    if not (target.startswith("/") or (target == "*" and method == "OPTIONS")):
-        return "The request target must begin with a slash."
-    hosts = headers.get_all("host")
-    if len(hosts) > 1 or (version == "1.1" and not hosts):
-        return "There must be exactly one Host line."
-    lengths, codings = headers.get_all("content-length"), headers.get_all("transfer-encoding")
-    if codings and (lengths or version == "1.0" or [one.lower().strip() for one in codings] != ["chunked"]):
-        return "Transfer-Encoding must be chunked, once, on HTTP/1.1, and without Content-Length."
-    if len(lengths) > 1 or (lengths and not (lengths[0].isascii() and lengths[0].isdigit())):
-        return "There must be at most one Content-Length, a whole number."
-    return None
-
-
 class _Body:
-    """The body as it arrives. Raises ClientError where its framing breaks, ClientGone at a hang-up."""
+    """The body as it arrives. Raises ClientError where it breaks or stops coming, ClientGone at a hang-up.
 
-    __slots__ = ("_expects", "_incoming")
+    `awaited`: the client waits for a word that its body is wanted (RFC 9110 §10.1.1).
+    """
+
+    __slots__ = ("_incoming", "awaited")
 
     def __init__(self, incoming: web.BaseRequest, headers: Headers) -> None:
         self._incoming = incoming
-        # RFC 9110 §10.1.1: the client waits for this before it sends the body.
-        self._expects = (headers.get("expect") or "").lower() == "100-continue"
+        self.awaited = (headers.get("expect") or "").lower() == "100-continue"
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
+        content = self._incoming.content
         try:
-            if self._expects:
-                self._expects = False
+            if self.awaited:
+                self.awaited = False
                 writer: Any = self._incoming.writer
                 await writer.write(CONTINUE)
                 # An interim answer does not count as one that was begun.
                 writer.output_size = 0
-            data = await self._incoming.content.readany()
-        except (ConnectionError, ClientConnectionError, asyncio.IncompleteReadError):
+            data = content.read_nowait()
+            if not data and not content.is_eof():
+                async with asyncio.timeout(STALL):
+                    data = await content.readany()
+        except TimeoutError:
+            raise ClientError(408, "request-timeout", "The body stopped coming.") from None
+        except (ConnectionError, RuntimeError):
             raise ClientGone from None
-        except (web.RequestPayloadError, HttpProcessingError):
-            raise ClientError(400, "bad-request", "The body's framing is broken.") from None
         if not data:
             raise StopAsyncIteration
         return data
-
-
-class _Clock:
-    """The Date line of this second."""
-
-    __slots__ = ("_second", "_text")
-
-    def __init__(self) -> None:
-        self._second = 0
-        self._text = b""
-
-    def __call__(self) -> bytes:
-        second = int(time.time())
-        if second != self._second:
-            self._second, self._text = second, formatdate(second, usegmt=True).encode("ascii")
-        return self._text
-
-
-_date = _Clock()
-
-
-class Answer(web.StreamResponse):
-    """Writes a Reply as it is; aiohttp adds nothing to it."""
-
-    def __init__(self, reply: Reply, method: str, version: str, *, keep_alive: bool) -> None:
-        super().__init__(status=reply.status)
-        self._reply = reply
-        self._method = method
-        self._version = version
-        self._persists = keep_alive
-
-    @property
-    def keep_alive(self) -> bool:
-        """Whether the connection goes on after this answer."""
-        return self._persists
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Writes all of it; a body that breaks off takes the connection with it, never a clean end."""
-        body = self._reply.body
-        head, length, self._persists = reply_head(
-            self._reply,
-            method=self._method,
-            http_version=self._version,
-            keep_alive=self._persists,
-            date=_date(),
-        )
-        writer: Any = request.writer
-        if isinstance(body, bytes):
-            # One write: a head and a small body in two segments cost a round trip where Nagle is on.
-            await writer.write(head + body if length else head)
-            return
-        try:
-            await writer.write(head)
-            if length != 0:
-                await self._stream(writer, body, chunked=length is None and self._version == "1.1")
-        except BaseException:
-            if request.transport is not None:
-                request.transport.abort()
-            raise
-        finally:
-            close = getattr(body, "aclose", None)
-            if close is not None:
-                await close()
-
-    async def _stream(self, writer: Any, body: AsyncIterator[bytes], *, chunked: bool) -> None:
-        try:
-            async for data in body:
-                if data:
-                    await writer.write(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
-        except ProxyError:
-            raise ConnectionResetError("upstream broke off") from None
-        if chunked:
-            await writer.write(b"0\r\n\r\n")
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Everything is written by then."""

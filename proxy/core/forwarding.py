@@ -84,6 +84,7 @@ def forwarded(request: Request, *, fill: bool, method: str | None = None) -> Req
     drop = (_NEVER_FILLED if fill else _NEVER_FORWARDED) | _nominated(request.headers.raw)
     lines: list[tuple[bytes, bytes]] = []
     schemed = hosted = False
+    host: bytes | None = None
     for name, value in request.headers.raw:
         key = _folded(name) if fill else name.lower()
         if key in drop:
@@ -94,6 +95,8 @@ def forwarded(request: Request, *, fill: bool, method: str | None = None) -> Req
             schemed = True
         elif key == b"x-forwarded-host":
             hosted = True
+        elif key == b"host":
+            host = value
         lines.append((name, value))
     if fill:
         lines.append((b"Accept-Encoding", b"identity"))
@@ -101,9 +104,8 @@ def forwarded(request: Request, *, fill: bool, method: str | None = None) -> Req
         _append_peer(lines, request.peer.encode("latin-1"))
     if not schemed:
         lines.append((b"X-Forwarded-Proto", request.scheme.encode("ascii")))
-    host = request.headers.get("host")
     if host and not hosted and not fill:
-        lines.append((b"X-Forwarded-Host", host.encode("latin-1")))
+        lines.append((b"X-Forwarded-Host", host))
     lines.append((b"Via", request.http_version.encode("ascii") + b" " + PSEUDONYM))
     return dataclasses.replace(request, method=method or request.method, headers=Headers(lines))
 
@@ -130,16 +132,19 @@ def request_head(request: Request, authority: bytes) -> tuple[bytes, int | None]
     """
     target = request.target.encode("utf-8", "surrogateescape")
     lines = [b"%b %b HTTP/1.1\r\n" % (request.method.encode("ascii"), target)]
-    if "host" not in request.headers:
-        lines.append(b"Host: %b\r\n" % authority)
     length: int | None = 0 if request.body is None else None
+    hosted = False
     for name, value in request.headers.raw:
         lower = name.lower()
         if lower in _FRAMING:
             if lower != b"content-length" or (request.body is None and value != b"0"):
                 continue
             length = int(value)
+        elif lower == b"host":
+            hosted = True
         lines.append(b"%b: %b\r\n" % (name, value))
+    if not hosted:
+        lines.insert(1, b"Host: %b\r\n" % authority)
     if length is None:
         lines.append(b"Transfer-Encoding: chunked\r\n")
     lines.append(b"\r\n")
