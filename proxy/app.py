@@ -15,9 +15,10 @@ from proxy.admin.peers import Peers
 from proxy.cache import UserCache, open_users
 from proxy.core.model import Request
 from proxy.core.redaction import Redactor
-from proxy.core.settings import Answer, Introspect, Lookup, Settings
+from proxy.core.settings import Answer, Introspect, Lookup, Settings, TokenSettings, UpstreamSettings
 from proxy.core.tokens import Verifier
 from proxy.handler import make_server, require_c_parser
+from proxy.jwks import PATIENCE, KeyServer, fetch_from, split_url
 from proxy.pipeline import Pipeline, unkeyed
 from proxy.steps.exchange import Services
 from proxy.steps.explain import explain
@@ -54,13 +55,15 @@ async def compose(settings: Settings, peers: Sequence[str] = ()) -> AsyncIterato
                 wait_timeout=settings.upstream.timeout,
             )
         )
+        cache.warm_up()
         telemetry = Telemetry()
+        verifier, keys = await _keys(stack, settings.tokens)
         pipeline = Pipeline(
             Services(
                 settings=settings,
                 cache=cache,
                 upstream=upstream,
-                verifier=None if settings.tokens is None else Verifier(settings.tokens),
+                verifier=verifier,
                 redactor=Redactor(settings.user.secrets),
                 user_view=user_view(settings),
                 now=time.time,
@@ -79,8 +82,24 @@ async def compose(settings: Settings, peers: Sequence[str] = ()) -> AsyncIterato
             explain=explained,
             token=token,
             peers=Peers(peers),
+            keys=keys,
         )
         yield App(make_server(pipeline), admin.app(), cache, telemetry)
+
+
+async def _keys(
+    stack: AsyncExitStack, tokens: TokenSettings | None
+) -> tuple[Verifier | None, KeyServer | None]:
+    """What proves tokens, and where its keys are fetched from, if they are."""
+    if tokens is None or tokens.jwks_url is None:
+        return None if tokens is None else Verifier(tokens), None
+    # Called only once the walk has begun, when the server is there.
+    verifier = Verifier(tokens, lambda: server.unknown_kid())
+    address, target = split_url(tokens.jwks_url)
+    source = HttpUpstream(UpstreamSettings(url=address, timeout=PATIENCE, max_connections=1))
+    stack.push_async_callback(source.close)
+    server = KeyServer(fetch_from(source, target), verifier.use)
+    return verifier, await stack.enter_async_context(server)
 
 
 def user_view(settings: Settings) -> str:

@@ -11,10 +11,11 @@ from pathlib import Path
 import msgspec
 
 from proxy import configvalues as values
-from proxy.configblocks import TokenBlock, read_tokens, read_upstream, read_user, read_views
+from proxy.configblocks import read_upstream, read_user, read_views
 from proxy.configfile import Reader
 from proxy.configgiven import NOTHING, SETTINGS, Flags, Given, Setting
 from proxy.configroutes import Blocks, read_routes
+from proxy.configtokens import ReadFile, TokenBlock, no_files, read_tokens
 from proxy.core.errors import ConfigError
 from proxy.core.settings import (
     Access,
@@ -61,6 +62,7 @@ def load(environ: Mapping[str, str], flags: Flags = NOTHING) -> Settings:
         terminal=sys.stderr.isatty(),
         unread=unread,
         packaged=path == PACKAGED,
+        read_file=lambda other: (path.parent / other).read_bytes(),
     )
 
 
@@ -74,15 +76,17 @@ def parse(
     terminal: bool = False,
     unread: str = "",
     packaged: bool = False,
+    read_file: ReadFile = no_files,
 ) -> Settings:
     """The settings out of the bytes of a routes file called `name`, an environment and flags; pure.
 
     `cores` is what `WORKERS=0` means, `terminal` whether the log goes to one. Without `data` the mistake is
     `unread`. The `packaged` file starts without the secret of its tokens; a file of the user's own names them
-    on purpose. Raises ConfigError with every mistake.
+    on purpose. `read_file` gives the bytes of a file that the routes file names, or raises OSError. Raises
+    ConfigError with every mistake.
     """
     reader = Reader(name)
-    file = _File.read(reader, data)
+    file = _File.read(reader, data, read_file)
     given = Given(environ, flags)
     redis_name = "REDIS_PRIVATE_URL" if given.prefers_private() else "REDIS_URL"
     settings = Settings(
@@ -132,14 +136,14 @@ class _File:
     readable: bool
 
     @classmethod
-    def read(cls, reader: Reader, data: bytes | None) -> _File:
+    def read(cls, reader: Reader, data: bytes | None, read_file: ReadFile) -> _File:
         root = None if data is None else reader.compose(data)
         if root is None:
             return cls(UpstreamSettings(), UserModel(), {}, None, (), reject_writes=False, readable=False)
         reader.table(root, BLOCKS)
         reader.required(root, "version", _version, 1, "1")
         upstream, user = read_upstream(reader, root), read_user(reader, root)
-        views, tokens = read_views(reader, root), read_tokens(reader, root)
+        views, tokens = read_views(reader, root), read_tokens(reader, root, read_file)
         routes = read_routes(reader, root, Blocks(user, tuple(views), has_tokens=tokens is not None))
         reject = reader.value(root, "on_redis_loss", _on_redis_loss, False)
         return cls(upstream, user, views, tokens, routes, reject, readable=True)
@@ -171,6 +175,8 @@ def _views(given: Given, file: _File, name: str) -> dict[str, View]:
 def _tokens(given: Given, block: TokenBlock | None, name: str, *, packaged: bool) -> TokenSettings | None:
     if block is None:
         return None
+    if block.secret_env is None:
+        return block.settings(None)
     secret = given.environ.get(block.secret_env, "")
     if not secret and packaged:
         return None
@@ -207,7 +213,7 @@ def _no_secret(settings: Settings) -> tuple[str, ...]:
 
 
 def _weak_secret(settings: Settings) -> tuple[str, ...]:
-    if settings.tokens is None:
+    if settings.tokens is None or settings.tokens.secret is None:
         return ()
     # RFC 7518 §3.2: a key is at least as long as the hash.
     need = max(int(name.removeprefix("HS")) // 8 for name in settings.tokens.algorithms)

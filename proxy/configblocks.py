@@ -1,17 +1,14 @@
-"""The blocks of `routes.yaml` that say what a user, a view and a token are (design §4)."""
+"""The blocks of `routes.yaml` that say what upstream, a user and a view are (design §4)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from proxy.configfile import Node, Reader
 from proxy.configvalues import (
-    choice,
     dotted,
     duration,
-    later,
     quoted,
     size,
     text_value,
@@ -19,36 +16,10 @@ from proxy.configvalues import (
     upstream_url,
     whole,
 )
-from proxy.core.settings import TokenSettings, UpstreamSettings, UserKey, UserModel, View
+from proxy.core.settings import UpstreamSettings, UserKey, UserModel, View
 
 # What the Redis keys of design §6 and the words of `evict` already mean.
 RESERVED = frozenset({"id", "token", "seq", "epoch", "member", "members", "feed", "all", "revoke"})
-ALGORITHMS = ("HS256", "HS384", "HS512")
-PUBLIC_KEYS = re.compile(r"(?:RS|ES|PS)[0-9]{3}K?|EdDSA|Ed25519|Ed448")
-
-
-@dataclass(frozen=True, slots=True)
-class TokenBlock:
-    """The `tokens` block; the secret itself is in the environment variable `secret_env`."""
-
-    line: int
-    secret_env: str
-    algorithms: tuple[str, ...]
-    issuer: str | None
-    audience: str | None
-    leeway: float
-    subject: tuple[str, ...]
-
-    def settings(self, secret: str) -> TokenSettings:
-        """The block together with its secret."""
-        return TokenSettings(
-            secret=secret,
-            algorithms=self.algorithms,
-            issuer=self.issuer,
-            audience=self.audience,
-            leeway=self.leeway,
-            subject=self.subject,
-        )
 
 
 def read_upstream(reader: Reader, root: Node) -> UpstreamSettings:
@@ -122,45 +93,3 @@ def _view(reader: Reader, name: str, node: Node) -> View:
         stale_if_error=reader.value(block, "stale_if_error", duration, 0.0),
         fields=listed,
     )
-
-
-def read_tokens(reader: Reader, root: Node) -> TokenBlock | None:
-    """The `tokens` block, without its secret; None where it is left out."""
-    node = root.members.get("tokens")
-    if node is None or node.kind == "null":
-        return None
-    known = ("secret_env", "algorithms", "issuer", "audience", "leeway", "subject")
-    block = reader.table(node, known)
-    algorithms = block.members.get("algorithms")
-    listed = ("HS256",) if algorithms is None else reader.texts(algorithms, _algorithm)
-    if algorithms is not None and algorithms.kind == "seq" and not algorithms.items:
-        reader.wrong(algorithms, "is empty, so no token would be good; give e.g. [HS256]")
-    return TokenBlock(
-        line=block.line,
-        secret_env=reader.value(block, "secret_env", _variable, "JWT_SECRET"),
-        algorithms=listed,
-        issuer=_text_or_null(reader, block, "issuer"),
-        audience=_text_or_null(reader, block, "audience"),
-        leeway=reader.value(block, "leeway", duration, 0.0),
-        subject=reader.value(block, "subject", dotted, ("sub",)),
-    )
-
-
-def _text_or_null(reader: Reader, block: Node, name: str) -> str | None:
-    node = block.members.get(name)
-    return None if node is None or node.kind == "null" else reader.scalar(node, text_value, None)
-
-
-def _algorithm(text: str) -> str:
-    if text.lower() == "none":
-        # RFC 8725 §3.2: an unsigned token proves nothing.
-        raise ValueError("'none' accepts tokens that nobody signed and is never allowed; give e.g. HS256")
-    if PUBLIC_KEYS.fullmatch(text):
-        raise ValueError(later(text, "use secret_env with HS256, HS384 or HS512"))
-    return choice(*ALGORITHMS)(text)
-
-
-def _variable(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
-        raise ValueError(f"{quoted(text)} is not the name of an environment variable; give e.g. JWT_SECRET")
-    return text

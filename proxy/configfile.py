@@ -24,8 +24,6 @@ _TAG = "tag:yaml.org,2002:"
 _INSTEAD = {
     "revoke": "remove it or use 'pass: true'",
     "resource": "remove the route, its requests are then forwarded",
-    "jwks_url": "use secret_env",
-    "public_key_file": "use secret_env",
     **dict.fromkeys(("allow", "hash_keys", "encrypt", "require", "ttl_overrides"), "remove it"),
 }
 

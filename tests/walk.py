@@ -113,18 +113,22 @@ async def bench(
     upstream: web.Application | None = None,
     **stub: Any,
 ) -> AsyncIterator[Bench]:
-    """Starts stub (or `upstream`) and proxy on free ports; `routes` is a routes.yaml as text."""
+    """Starts stub (or `upstream`) and proxy on free ports.
+
+    `routes` is a routes.yaml as text, in which `{stub}` stands for the stub's URL.
+    """
     environ = {"JWT_SECRET": SECRET, "LISTEN": "127.0.0.1:0", "ADMIN_LISTEN": "127.0.0.1:1", **(env or {})}
     if redis is not None:
         environ["REDIS_URL"] = redis
     if routes is not None:
         assert tmp_path is not None
-        (tmp_path / "routes.yaml").write_text(routes)
         environ["ROUTES_FILE"] = str(tmp_path / "routes.yaml")
     options = Options(**{"users": 30, "latency": 0.0, "latency_jitter": 0.0, "jwt_secret": SECRET, **stub})
     async with TestServer(upstream or make_app(options)) as origin:
         stub_url = str(origin.make_url("")).rstrip("/")
         environ["UPSTREAM_URL"] = stub_url
+        if routes is not None and tmp_path is not None:
+            (tmp_path / "routes.yaml").write_text(routes.replace("{stub}", stub_url))
         async with compose(load(environ)) as app:
             loop = asyncio.get_running_loop()
             server = await loop.create_server(app.server, "127.0.0.1", 0)

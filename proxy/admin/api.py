@@ -17,6 +17,7 @@ from proxy.cache import UserCache
 from proxy.core.errors import ConfigError, UpstreamError
 from proxy.core.headers import Headers
 from proxy.core.model import Evicted, Request
+from proxy.core.ports import TokenKeys
 from proxy.core.problems import problem_reply
 from proxy.telemetry import Telemetry
 
@@ -37,6 +38,7 @@ class Admin:
         explain: Explain,
         token: str | None,
         peers: Peers,
+        keys: TokenKeys | None = None,
     ) -> None:
         self._cache = cache
         self._telemetry = telemetry
@@ -44,6 +46,7 @@ class Admin:
         self._explain = explain
         self._token = token
         self._peers = peers
+        self._keys = keys
         self._started = time.monotonic()
 
     def app(self) -> web.Application:
@@ -67,29 +70,37 @@ class Admin:
         return _json({"status": "ok"})
 
     async def readyz(self, _: web.Request) -> web.Response:
-        """Upstream takes connections. Redis never gates: without it, requests are forwarded."""
+        """Upstream takes connections, and there were keys for tokens. Redis never gates: see design §7.6."""
         try:
             await self._ping()
         except UpstreamError as error:
             return _json({"status": "unready", "upstream": error.detail}, 503)
+        if self._keys is not None and not self._keys.ready:
+            return _json({"status": "unready", "upstream": "reachable", "token_keys": "no keys yet"}, 503)
         return _json({"status": "ready", "upstream": "reachable"})
 
     async def health(self, _: web.Request) -> web.Response:
         """`{"status", "backend", "latency_ms", "stats", …}` of the cache."""
         health = dict(await self._cache.store.health())
         peers = await self._peers.stats(self._token)
-        return _json(health | {"stats": merged([self._telemetry.stats(), *peers])})
+        if self._keys is not None:
+            health["token_keys"] = dict(self._keys.health())
+        return _json(health | {"stats": merged([self._counters(), *peers])})
 
     async def stats(self, _: web.Request) -> web.Response:
         """The counters since start."""
         uptime = round(time.monotonic() - self._started, 3)
         store = dict(await self._cache.store.health())
-        mine = self._telemetry.stats() | {"uptime_seconds": uptime, "store": store}
+        mine = self._counters() | {"uptime_seconds": uptime, "store": store}
         return _json(merged([mine, *await self._peers.stats(self._token)]))
+
+    def _counters(self) -> dict[str, Any]:
+        fetches = {} if self._keys is None else {"key_fetches": dict(self._keys.counters())}
+        return self._telemetry.stats() | fetches
 
     async def metrics(self, request: web.Request) -> web.Response:
         """The counters of all workers, for Prometheus."""
-        stats = merged([self._telemetry.stats(), *await self._peers.stats(self._token)])
+        stats = merged([self._counters(), *await self._peers.stats(self._token)])
         body, content_type = exposition(stats, request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 

@@ -16,6 +16,7 @@ _COUNTERS = {
     "hits": ("Hits by the tier that answered.", "tier", "tiers"),
     "misses_by_reason": ("Requests that were not hits, by reason.", "reason", "reasons"),
     "not_stored": ("Upstream answers that were not stored, by reason.", "reason", "not_stored"),
+    "key_fetches": ("Fetches of the token keys, by result.", "result", "key_fetches"),
     "upstream_responses": ("Upstream answers by status class, or failed.", "status", "upstream"),
 }
 _TOTALS = {
@@ -40,7 +41,7 @@ def exposition(stats: Mapping[str, Any], accept: str) -> tuple[bytes, str]:
             families: list[Metric] = []
             for name, (told, label, place) in _COUNTERS.items():
                 family = CounterMetricFamily(f"{PREFIX}_{name}", told, labels=[label])
-                for value, count in stats[place].items():
+                for value, count in stats.get(place, {}).items():
                     family.add_metric([value], count)
                 families.append(family)
             lookups = CounterMetricFamily(f"{PREFIX}_lookups", "Look-ups by view.", labels=["view", "result"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from proxy.core.headers import Headers
 from proxy.core.model import Reason
 from proxy.core.settings import Access
-from proxy.core.tokens import Identity, Rejected
+from proxy.core.tokens import Identity, Rejected, Unproven
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +30,23 @@ def has_credentials(headers: Headers) -> bool:
     return "authorization" in headers or "cookie" in headers
 
 
-def _anyone(_has_credentials: bool, _identity: Identity | Rejected | None) -> Allowed | Denied:
+def _anyone(_has_credentials: bool, _identity: Identity | Rejected | Unproven | None) -> Allowed | Denied:
     return ALLOWED
 
 
-def _good_token(_has_credentials: bool, identity: Identity | Rejected | None) -> Allowed | Denied:
+def _good_token(_has_credentials: bool, identity: Identity | Rejected | Unproven | None) -> Allowed | Denied:
     match identity:
         case Identity():
             return ALLOWED
-        case Rejected(reason):
+        case Rejected(reason) | Unproven(reason):
             return Denied(reason)
         case None:
             return Denied(Reason.TOKEN_MISSING)
 
 
-def _nobody_known(has_credentials: bool, _identity: Identity | Rejected | None) -> Allowed | Denied:
+def _nobody_known(
+    has_credentials: bool, _identity: Identity | Rejected | Unproven | None
+) -> Allowed | Denied:
     # RFC 9111 §3.5: even a good token does not help, for nobody said that all callers get the same answer.
     return Denied(Reason.CREDENTIALS) if has_credentials else ALLOWED
 
@@ -56,7 +58,9 @@ _RULES = {
 }
 
 
-def allow(access: Access, *, has_credentials: bool, identity: Identity | Rejected | None) -> Allowed | Denied:
+def allow(
+    access: Access, *, has_credentials: bool, identity: Identity | Rejected | Unproven | None
+) -> Allowed | Denied:
     """Decides for one request; `identity` is what its bearer token proved, None without one.
 
     Whether the token's user is active is known only from that user's entry and is checked there.

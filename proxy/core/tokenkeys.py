@@ -108,12 +108,12 @@ def pem_keys(data: bytes) -> tuple[Key, ...]:
 
     Raises ValueError with a sentence that shows nothing of the file.
     """
-    found = [(label.decode("ascii"), match) for match in _PEM.finditer(data) for label in (match[1],)]
+    found = [(match[1].decode("ascii"), match[0]) for match in _PEM.finditer(data)]
     if not found:
         raise ValueError("holds no PEM public key or certificate (-----BEGIN PUBLIC KEY-----)")
     if len(found) > MAX_TRIED:
         raise ValueError(f"holds more than {MAX_TRIED} keys; leave the unused ones out")
-    return tuple(dict.fromkeys(_pem_key(label, match[0]) for label, match in found))
+    return tuple(dict.fromkeys(_pem_key(label, block) for label, block in found))
 
 
 def _pem_key(label: str, block: bytes) -> Key:
@@ -144,7 +144,7 @@ def jwks_keys(data: bytes) -> KeySet:
         raise ValueError("not a JSON object") from None
     listed = document.get("keys")
     if not isinstance(listed, list):
-        raise ValueError("not a JWK set: it has no list 'keys'")
+        raise ValueError("not a JWK set: it has no list 'keys'")  # noqa: TRY004 - it is the sender's
     if len(listed) > MAX_KEYS:
         raise ValueError(f"holds more than {MAX_KEYS} keys")
     keys: dict[Key, None] = {}
@@ -205,9 +205,7 @@ def _public_key(kid: str | None, material: object) -> Key:
             raise _UnusableError(f"an RSA key of {material.key_size} bits; {MIN_RSA} to {MAX_RSA} are good")
     elif not isinstance(material, ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey):
         raise _UnusableError("a key that is not RSA, EC (P-256, P-384, P-521) or Ed25519")
-    der = material.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    der = material.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return Key(kid, frozenset(_algorithms(material)), sha256(der).hexdigest(), material)
 
 

@@ -1,39 +1,42 @@
-"""Bearer tokens: read from a request, proven (JWT, shared secret), hashed. The raw token is never kept."""
+"""Bearer tokens: read from a request, proven (JWT), hashed. The raw token is never kept."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from base64 import urlsafe_b64decode
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeGuard
 
 import jwt
 import msgspec
-from jwt.algorithms import HMACAlgorithm
+from jwt.algorithms import HMACAlgorithm, get_default_algorithms
 
 from proxy.core.errors import ConfigError
 from proxy.core.headers import Headers
 from proxy.core.keys import dig, user_id
 from proxy.core.model import Reason
 from proxy.core.settings import TokenSettings
+from proxy.core.tokenkeys import (
+    MAX_TRIED,
+    PUBLIC_ALGORITHMS,
+    SECRET_ALGORITHMS,
+    Key,
+    KeySet,
+    configured_keys,
+)
 
 MAX_TOKEN = 8192  # characters; looked at before anything is parsed
 MAX_VERIFIED = 4096  # tokens remembered
 MAX_TIME = 10**15  # a sum with it is still exact; JSON can write integers that no float can hold
+# Seconds that a key server, the caches before it and its clock may be behind the tokens it issues.
+PUBLISHED = 300.0
 
 _BEARER = re.compile(r"bearer(?![!#$%&'*+.^_`|~0-9A-Za-z-])(.*)", re.IGNORECASE | re.DOTALL)
 _B64TOKEN = re.compile(r" +([A-Za-z0-9\-._~+/]+=*)")  # RFC 6750 §2.1
 _JWS = re.compile(r"[\w-]+=*\.[\w-]+=*\.[\w-]+=*", re.ASCII)  # RFC 7515 §3.1; five parts are a JWE
-
-# Shared-secret algorithms only: with no other in the registry, `none` and a public key taken for a secret
-# have no code that could accept them (RFC 8725 §2.1, §3.1).
-_HASHES = {
-    "HS256": HMACAlgorithm.SHA256,
-    "HS384": HMACAlgorithm.SHA384,
-    "HS512": HMACAlgorithm.SHA512,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,13 @@ class Rejected:
     """The token is provably not good, and why."""
 
     reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """Nobody here can tell whose token it is, or that it is bad: the key is not known. Upstream decides."""
+
+    reason: Reason = Reason.TOKEN_KEYS_MISSING
 
 
 def bearer(headers: Headers) -> str | Rejected | None:
@@ -76,6 +86,9 @@ def token_hash(token: str) -> str:
     return sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+_ANOTHER_KEY = Rejected(Reason.TOKEN_SIGNATURE)
+
+
 class _CheckedSecret(HMACAlgorithm):
     """HMAC with a secret that was looked at once, at start, instead of with every token."""
 
@@ -87,40 +100,65 @@ class _CheckedSecret(HMACAlgorithm):
         return None
 
 
-class Verifier:
-    """Proves JWTs against one shared secret. Good ones are remembered by hash; bad ones never are.
+_SECRETS = {
+    "HS256": _CheckedSecret(HMACAlgorithm.SHA256),
+    "HS384": _CheckedSecret(HMACAlgorithm.SHA384),
+    "HS512": _CheckedSecret(HMACAlgorithm.SHA512),
+}
+_ALGORITHMS = {name: get_default_algorithms()[name] for name in PUBLIC_ALGORITHMS} | _SECRETS
 
-    Raises ConfigError when the settings name no or another algorithm than HS256, HS384, HS512, or a secret
-    that is empty or is itself a public key.
+
+def _nothing() -> None:
+    """For keys that can't be fetched again."""
+
+
+class Verifier:
+    """Proves JWTs against the keys in use. Good ones are remembered by hash; bad ones never are.
+
+    `on_unknown_kid` is called for a token whose key is not in a fetched set: it may be a new one. Raises
+    ConfigError when the settings hold no good key, or name an algorithm that is not one of that kind of key.
     """
 
-    def __init__(self, settings: TokenSettings) -> None:
-        unknown = sorted(set(settings.algorithms) - _HASHES.keys())
+    def __init__(self, settings: TokenSettings, on_unknown_kid: Callable[[], None] = _nothing) -> None:
+        # With only these in the registry, `none` and a public key taken for a secret have no code that could
+        # accept them (RFC 8725 §2.1, §3.1).
+        possible = PUBLIC_ALGORITHMS if settings.secret is None else SECRET_ALGORITHMS
+        unknown = sorted(set(settings.algorithms) - set(possible))
         if unknown or not settings.algorithms:
-            known = ", ".join(_HASHES)
+            known = ", ".join(possible)
             raise ConfigError((f"tokens.algorithms: {', '.join(unknown) or 'empty'}; possible are {known}",))
-        try:
-            self._secret = HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(settings.secret)
-        except jwt.InvalidKeyError:
-            raise ConfigError(("tokens: the secret is empty, or is a key and not a secret",)) from None
         self._settings = settings
+        self._on_unknown_kid = on_unknown_kid
         self._jws = jwt.PyJWS(algorithms=[])
-        for name in settings.algorithms:
-            if name not in self._jws.get_algorithms():
-                self._jws.register_algorithm(name, _CheckedSecret(_HASHES[name]))
+        for name in dict.fromkeys(settings.algorithms):
+            self._jws.register_algorithm(name, _ALGORITHMS[name])
+        self._keys = configured_keys(settings)
         self._verified: dict[str, Identity] = {}
 
     def __repr__(self) -> str:
         return f"Verifier({', '.join(self._settings.algorithms)}, {len(self._verified)} remembered)"
 
-    def verify(self, token: str, now: float) -> Identity | Rejected:
-        """Whose token it is, or why it is not good at `now`. Never raises."""
+    def use(self, keys: KeySet) -> None:
+        """Replaces the keys. Where they are others than before, no token is remembered any more."""
+        if self._keys is None or self._keys.keys != keys.keys:
+            self._verified.clear()
+        self._keys = keys
+
+    def has_keys(self, now: float) -> bool:
+        """Whether there is any key to prove a token with."""
+        return self._keys is not None and self._keys.usable(now)
+
+    def verify(self, token: str, now: float) -> Identity | Rejected | Unproven:
+        """Whose token it is, or why it is not good at `now`, or that nobody here knows. Never raises."""
+        keys = self._keys
+        if keys is None or not keys.usable(now):
+            return Unproven()
         if len(token) > MAX_TOKEN:
             return Rejected(Reason.TOKEN_MALFORMED)
         digest = token_hash(token)
         known = self._verified.get(digest)
-        identity = self._prove(token, digest) if known is None else known
-        if isinstance(identity, Rejected):
+        identity = self._prove(token, digest, keys) if known is None else known
+        if not isinstance(identity, Identity):
             return identity
         fault = self._time_fault(identity, now)
         if fault is not None:
@@ -132,10 +170,10 @@ class Verifier:
             self._verified[digest] = identity
         return identity
 
-    def _prove(self, token: str, digest: str) -> Identity | Rejected:
+    def _prove(self, token: str, digest: str, keys: KeySet) -> Identity | Rejected | Unproven:
         """All but the time."""
-        claims = self._claims(token)
-        if isinstance(claims, Rejected):
+        claims = self._claims(token, keys)
+        if not isinstance(claims, dict):
             return claims
         fault = self._party_fault(claims)
         if fault is not None:
@@ -148,25 +186,54 @@ class Verifier:
         exp = float(claims["exp"]) if "exp" in claims else None
         return Identity(subject, MappingProxyType(claims), exp, digest)
 
-    def _claims(self, token: str) -> dict[str, Any] | Rejected:
+    def _claims(self, token: str, keys: KeySet) -> dict[str, Any] | Rejected | Unproven:
         """The signed claims: parts, header, algorithm and signature are good (RFC 7519 §7.2)."""
         if _JWS.fullmatch(token) is None:
             return Rejected(Reason.TOKEN_MALFORMED)
+        header = _json_part(token, 0)
+        # RFC 7515 §4.1.11: none of the extensions is understood here, PyJWT's b64 included.
+        if header is None or "crit" in header or not isinstance(header.get("kid", ""), str):
+            return Rejected(Reason.TOKEN_MALFORMED)
+        algorithm, kid = header.get("alg"), header.get("kid")
+        if algorithm not in self._settings.algorithms:
+            return Rejected(Reason.TOKEN_ALGORITHM)
+        named = keys.named(kid)
+        candidates = [key for key in named or keys.nameless(kid) if algorithm in key.algorithms]
+        for key in candidates[:MAX_TRIED]:
+            claims = self._signed(token, key)
+            if claims != _ANOTHER_KEY:
+                return claims
+        if len(candidates) > MAX_TRIED:
+            return Unproven()
+        if not named and keys.as_of is not None:
+            return self._unknown(token, kid, keys, keys.as_of)
+        return _ANOTHER_KEY if candidates else Rejected(Reason.TOKEN_ALGORITHM)
+
+    def _signed(self, token: str, key: Key) -> dict[str, Any] | Rejected:
+        """The claims if this key signed them; what the header says of algorithms is judged by the key's."""
+        algorithms = [name for name in self._settings.algorithms if name in key.algorithms]
         try:
-            parts = self._jws.decode_complete(token, self._secret, algorithms=self._settings.algorithms)
+            parts = self._jws.decode_complete(token, key.material, algorithms=algorithms)
         except jwt.InvalidAlgorithmError:
             return Rejected(Reason.TOKEN_ALGORITHM)
         except jwt.InvalidSignatureError:
-            return Rejected(Reason.TOKEN_SIGNATURE)
+            return _ANOTHER_KEY
         except (jwt.PyJWTError, ValueError, RecursionError):
             return Rejected(Reason.TOKEN_MALFORMED)
-        if "crit" in parts["header"]:
-            # RFC 7515 §4.1.11: none of the extensions is understood here, PyJWT's b64 included.
-            return Rejected(Reason.TOKEN_MALFORMED)
-        try:
-            return msgspec.json.decode(parts["payload"], type=dict[str, Any])
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return Rejected(Reason.TOKEN_MALFORMED)
+        claims = _json(parts["payload"])
+        return Rejected(Reason.TOKEN_MALFORMED) if claims is None else claims
+
+    def _unknown(self, token: str, kid: str | None, keys: KeySet, as_of: float) -> Rejected | Unproven:
+        """The judgement where no key of a fetched set is the token's.
+
+        A token that says it was made well before the set was read must have its key there, so it is bad. One
+        that says otherwise may be signed with a new key; if it lies, it costs upstream a request.
+        """
+        if keys.leaves_out(kid):
+            return Unproven()
+        self._on_unknown_kid()
+        issued = (_json_part(token, 1) or {}).get("iat")
+        return _ANOTHER_KEY if _is_time(issued) and issued < as_of - PUBLISHED else Unproven()
 
     def _party_fault(self, claims: dict[str, Any]) -> Reason | None:
         issuer, audience = self._settings.issuer, self._settings.audience
@@ -190,6 +257,22 @@ class Verifier:
         return None
 
 
-def _is_time(value: object) -> bool:
+def _json_part(token: str, index: int) -> dict[str, Any] | None:
+    """A part of a token as JSON, nothing proven of it."""
+    try:
+        # Python's decoder skips padding that is too much, and PyJWT reads the token again, strictly.
+        return _json(urlsafe_b64decode(token.split(".")[index] + "=="))
+    except ValueError:
+        return None
+
+
+def _json(text: bytes) -> dict[str, Any] | None:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _is_time(value: object) -> TypeGuard[int | float]:
     """A number that seconds can be; JSON's true is none, though Python takes it for 1."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_TIME

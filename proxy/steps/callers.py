@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from proxy.core.access import Denied, allow, has_credentials
 from proxy.core.model import Absent, Entry, Found, Reason, Ref
 from proxy.core.settings import Access
-from proxy.core.tokens import Identity, Rejected, bearer
+from proxy.core.tokens import Identity, Rejected, Unproven, bearer
 from proxy.steps.exchange import Exchange
 
 # The slot of a user that says: upstream accepted a token of this user.
@@ -31,16 +31,18 @@ class Caller:
     guarded: bool = False
 
 
-def identify(x: Exchange) -> Identity | Rejected | None:
+def identify(x: Exchange) -> Identity | Rejected | Unproven | None:
     """The caller by their bearer token; None where there is none, or no `tokens` block to prove it with."""
-    if x.services.verifier is None:
+    verifier, now = x.services.verifier, x.services.now()
+    if verifier is None:
         return None
     token = bearer(x.request.headers)
     if token is None:
         return None
     if isinstance(token, Rejected):
-        return token
-    return x.services.verifier.verify(token, x.services.now())
+        # Without any key, nobody is refused here.
+        return token if verifier.has_keys(now) else Unproven()
+    return verifier.verify(token, now)
 
 
 async def admitted(x: Exchange, access: Access) -> Caller:

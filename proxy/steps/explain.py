@@ -10,7 +10,7 @@ from proxy.core.keys import redis_key, user_id
 from proxy.core.model import Found, Outcome, Reason, Ref, Request
 from proxy.core.routing import Match
 from proxy.core.settings import Answer, Introspect, Lookup, Mode, Pass, Write
-from proxy.core.tokens import Rejected
+from proxy.core.tokens import Rejected, Unproven
 from proxy.steps.callers import admitted, entry_state, identify, user_state
 from proxy.steps.exchange import Exchange, Services
 from proxy.steps.lookup import make_ref
@@ -73,6 +73,8 @@ async def _introspection(x: Exchange, action: Introspect, told: dict[str, Any]) 
     identity = identify(x)
     if isinstance(identity, Rejected):
         return _said(told, "401", identity.reason)
+    if isinstance(identity, Unproven):
+        return _said(told, "BYPASS", identity.reason)
     if identity is None:
         return _said(told, "BYPASS", Reason.TOKEN_MISSING)
     state = await user_state(x, identity)
@@ -127,6 +129,7 @@ _WHY = {
     Reason.ABSENT: "nothing is stored for this key",
     Reason.EXPIRED: "what is stored has expired",
     Reason.TOKEN_MISSING: "the route asks for a bearer token and there is none; give one with -H",
+    Reason.TOKEN_KEYS_MISSING: "the key of this token is not known here (yet), so upstream decides",
     Reason.TOKEN_USER_UNKNOWN: "the token is good, but is its user active? upstream is asked",
     Reason.CREDENTIALS: "without an access rule the copy is not for requests with credentials",
     Reason.KEY_UNUSABLE: "the value can't be a key: empty, too long or unprintable",

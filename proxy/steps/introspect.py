@@ -5,7 +5,7 @@ from __future__ import annotations
 from proxy.core.errors import InvalidToken
 from proxy.core.model import Found, Reason, Ref, Reply
 from proxy.core.settings import Answer, Introspect
-from proxy.core.tokens import Rejected
+from proxy.core.tokens import Rejected, Unproven
 from proxy.steps.callers import Caller, entry_state, identify, user_state
 from proxy.steps.exchange import Exchange
 from proxy.steps.lookup import Plan, answer, bypass, rules_of
@@ -21,6 +21,8 @@ async def introspect(x: Exchange, action: Introspect) -> Reply:
     identity = identify(x)
     if isinstance(identity, Rejected):
         raise _refusal(x, identity.reason)
+    if isinstance(identity, Unproven):
+        return await bypass(x, identity.reason)
     if identity is None:
         return await bypass(x, Reason.TOKEN_MISSING)
     if action.answer is Answer.VIEW:
