@@ -106,6 +106,8 @@ def report(
     """Prints what was found; the exit code."""
     for violation in verdict.violations:
         print(violation)  # noqa: T201 - it is what the command is for
+    for event in (*faults.done, *sorted(windows, key=lambda one: one.begun)) if verdict.violations else ():
+        print(event)  # noqa: T201 - for whoever looks for the cause
     harmed = windows + [Window(fault.begun, fault.recovered, fault.kind) for fault in faults.done]
     through, direct = (
         [s for at, s in some if _calm(at, s, harmed)] for some in (record.latencies, record.direct)
