@@ -208,8 +208,11 @@ def _listening(lines: Sequence[str]) -> Served | None:
 
 def _ready(place: str) -> bool | None:
     with contextlib.suppress(NoProxy, Refused):
-        status, _ = AdminClient(place, None).ask("GET", "/readyz")
-        return status == 200 or None
+        admin = AdminClient(place, None)
+        status, _ = admin.ask("GET", "/readyz")
+        # On a new Redis the first write would wait until no replica of an earlier one can be left.
+        feed = admin.get("/health").get("feed", {"settled": True})
+        return (status == 200 and feed["settled"]) or None
     return None
 
 

@@ -130,7 +130,7 @@ class Feed:
         self._lease = lease
         self._renew_every = renew_every
         self._clock = clock
-        self._until = 0.0
+        self._until = self._settled = 0.0
         self._sent: dict[int, float] = {}
         self._numbers = 0
         self._open: dict[int, Announcement] = {}
@@ -242,7 +242,9 @@ class Feed:
             lease, life = str(int(self._lease * 1e6)), str(int(self._lease * 30_000))
             async with self._link.bounded():
                 server = self._link.process.run_id
-                await self._link.run(RENEW.call(MEMBERS, self.replica, lease, self._own, echo, life, server))
+                renewal = RENEW.call(MEMBERS, self.replica, lease, self._own, echo, life, server)
+                (unlisted,) = await self._link.run(renewal)
+            self._settled = self._clock() + unlisted / 1e6
             await asyncio.sleep(self._renew_every)
 
     async def _take(self, raw: bytes) -> None:
@@ -280,9 +282,10 @@ class Feed:
         self._proven.set()
 
     def health(self) -> dict[str, Any]:
-        """`{"alive", "replica", "lapses", "announced", "waited_out"}`."""
+        """Counts; `alive`: memory is used; `settled`: writes need not wait for unlisted replicas."""
         return {
             "alive": self.alive,
+            "settled": self.alive and self._clock() >= self._settled,
             "replica": self.replica,
             "lapses": self.lapses,
             "announced": self.announced,

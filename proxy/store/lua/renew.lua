@@ -10,7 +10,7 @@
 -- ARGV[4]  the echo
 -- ARGV[5]  the key's life in milliseconds
 -- ARGV[6]  the server's run id, '' if unknown
--- returns  1
+-- returns  the microseconds for which '' stands, so for which writes have to wait
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local members = redis.pcall('HGETALL', KEYS[1])
@@ -33,4 +33,4 @@ end
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now + tonumber(ARGV[2])))
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 redis.call('PUBLISH', ARGV[3], ARGV[4])
-return 1
+return math.max((tonumber(redis.call('HGET', KEYS[1], '') or '') or 0) - now, 0)
