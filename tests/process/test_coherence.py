@@ -167,8 +167,14 @@ def test_a_deactivated_users_token_is_bad_everywhere_at_once(world: World) -> No
     assert [401] * 6 == [one.get(path, headers).status for one in world.replicas for path in paths]
 
 
-def test_a_frozen_replica_holds_a_writer_up_for_its_lease_and_wakes_up_knowing(world: World) -> None:
-    """It had the user in memory; what it says first when it goes on is the new value."""
+@pytest.mark.parametrize("cut", [False, True], ids=["told", "cut off"])
+def test_a_frozen_replica_holds_a_writer_up_for_its_lease_and_wakes_up_knowing(
+    world: World, cut: bool
+) -> None:
+    """It had the user in memory; what it says first when it goes on is the new value.
+
+    Also where the announcement never reaches it, as Redis drops connections that nobody reads from.
+    """
     user = world.user()
     path = f"/users/{user['id']}"
     world.warm(path)
@@ -182,6 +188,8 @@ def test_a_frozen_replica_holds_a_writer_up_for_its_lease_and_wakes_up_knowing(w
         stack.callback(frozen.send, signal.SIGCONT)
         # It will find this the moment it wakes up, before any timer of its own.
         client.sendall(f"{head}Connection: close\r\n\r\n".encode())
+        if cut:
+            world.valkey.ask("CLIENT", "KILL", "TYPE", "pubsub")
         started = time.monotonic()
         assert 200 == world.write(user["id"], display_name="while frozen").status
         spent = time.monotonic() - started

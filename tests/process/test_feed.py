@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -78,29 +79,28 @@ class Replica(Kit):
         return await self.store.fill(ref, self.entry(body=body), await self.store.ticket(ref))
 
 
-async def joined(url: str, count: int, **options: bool) -> list[Replica]:
-    """So many replicas whose leases are proven."""
-    replicas = [Replica(url, **options) for _ in range(count)]
-    async with asyncio.timeout(10):
-        await asyncio.gather(*(one.feed.proven() for one in replicas))
-    return replicas
-
-
-async def close(replicas: list[Replica]) -> None:
-    """Whatever a test left them in."""
-    for one in replicas:
-        one.go_on()
-    await asyncio.gather(*(one.store.close() for one in replicas))
+@asynccontextmanager
+async def joined(url: str, count: int, *, reject: bool = False) -> AsyncIterator[list[Replica]]:
+    """So many replicas whose leases are proven; closed at the end, whatever a test left them in."""
+    replicas = [Replica(url, reject=reject) for _ in range(count)]
+    try:
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(one.feed.proven() for one in replicas))
+        yield replicas
+    finally:
+        for one in replicas:
+            one.go_on()
+        await asyncio.gather(*(one.store.close() for one in replicas))
 
 
 @pytest.fixture
 async def replicas(valkey: Valkey) -> AsyncIterator[list[Replica]]:
     """Three, the first of which is the writer; the table of members is as old as a lease."""
-    started = await joined(valkey.url, 3)
-    await until(lambda: valkey.ask("HLEN", feed.MEMBERS) >= 3)
-    await asyncio.sleep(LEASE * (1 + feed.DRIFT))
-    yield started
-    await close(started)
+    async with joined(valkey.url, 3) as started:
+        # Until then every write waits for replicas that a lost table may have held.
+        unlisted = int(valkey.ask("HGET", feed.MEMBERS, feed.UNLISTED)) / 1e6
+        await until(lambda: time.time() > unlisted)
+        yield started
 
 
 async def everywhere(replicas: list[Replica], body: bytes) -> None:
@@ -420,47 +420,45 @@ async def test_many_writers_and_readers(replicas: list[Replica]) -> None:
 async def test_an_old_snapshot_is_never_read(valkey_server: Callable[..., Valkey]) -> None:
     """The server is another process before anybody can tell by an error: who connects finds out."""
     server = valkey_server()
-    replicas = await joined(server.url, 2)
-    await everywhere(replicas, b"old")
-    server.ask("SAVE")
-    await replicas[0].store.settle(await replicas[0].store.fence(ADA), ADA)
-    seen: list[Tier | Reason] = []
-    stop = asyncio.Event()
+    async with joined(server.url, 2) as replicas:
+        await everywhere(replicas, b"old")
+        server.ask("SAVE")
+        await replicas[0].store.settle(await replicas[0].store.fence(ADA), ADA)
+        seen: list[Tier | Reason] = []
+        stop = asyncio.Event()
 
-    async def read(one: Replica) -> None:
-        while not stop.is_set():
-            seen.append(await one.tier())
-            await asyncio.sleep(0)
+        async def read(one: Replica) -> None:
+            while not stop.is_set():
+                seen.append(await one.tier())
+                await asyncio.sleep(0)
 
-    # Neither replica's loop turns while the server is away.
-    server.kill()
-    server.start()
-    assert 1 == server.ask("HEXISTS", "user:id:42", "v:users")
-    readers = [asyncio.ensure_future(read(one)) for one in replicas * 5]
-    await until(
-        lambda: all(one.store.stats.restarts == 1 and not one.store.recovery.down for one in replicas)
-    )
-    stop.set()
-    await asyncio.gather(*readers)
-    assert {Reason.STORE_DOWN, Reason.ABSENT} == set(seen)
-    await close(replicas)
+        # Neither replica's loop turns while the server is away.
+        server.kill()
+        server.start()
+        assert 1 == server.ask("HEXISTS", "user:id:42", "v:users")
+        readers = [asyncio.ensure_future(read(one)) for one in replicas * 5]
+        await until(
+            lambda: all(one.store.stats.restarts == 1 and not one.store.recovery.down for one in replicas)
+        )
+        stop.set()
+        await asyncio.gather(*readers)
+        assert {Reason.STORE_DOWN, Reason.ABSENT} == set(seen)
 
 
 async def test_writes_are_refused_where_the_settings_say_so(valkey_server: Callable[..., Valkey]) -> None:
     """`on_redis_loss: reject`: no write is forwarded that the others can't be told of; reads go on."""
     server = valkey_server()
-    replicas = await joined(server.url, 2, reject=True)
-    writer, other = replicas
-    await everywhere(replicas, b"old")
-    server.kill()
-    with pytest.raises(StoreError):
-        await writer.store.fence(ADA)
-    with pytest.raises(StoreError):
-        await writer.store.fence(ADA)
-    looked = await writer.store.get(by("id", "7"))
-    assert Absent(Reason.STORE_DOWN) == looked
-    server.start()
-    await until(lambda: not writer.store.recovery.down and writer.feed.alive)
-    await writer.store.settle(await writer.store.fence(ADA), ADA)
-    assert Reason.ABSENT is await other.tier()
-    await close(replicas)
+    async with joined(server.url, 2, reject=True) as replicas:
+        writer, other = replicas
+        await everywhere(replicas, b"old")
+        server.kill()
+        with pytest.raises(StoreError):
+            await writer.store.fence(ADA)
+        with pytest.raises(StoreError):
+            await writer.store.fence(ADA)
+        looked = await writer.store.get(by("id", "7"))
+        assert Absent(Reason.STORE_DOWN) == looked
+        server.start()
+        await until(lambda: not writer.store.recovery.down and writer.feed.alive)
+        await writer.store.settle(await writer.store.fence(ADA), ADA)
+        assert Reason.ABSENT is await other.tier()

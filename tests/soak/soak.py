@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from tests.processes import Stub
-from tests.soak.checker import Verdict, Window, check
+from tests.soak.checker import Verdict, Window, check, extended
 from tests.soak.faults import Faults, Replica
 from tests.soak.load import Load, Person, Record
 from tests.valkey import Valkey
@@ -65,7 +65,7 @@ async def soak(given: argparse.Namespace) -> int:
         people = [introduce(stub, number) for number in numbers]
         witness = stub.token(1, str(stub.get("/users/1").json()["username"]))
         load = Load(people, given.replicas, lambda n: replicas[n].url, stub.url, witness, given.seed)
-        faults = Faults(replicas, valkey, load.record, given.seed)
+        faults = Faults(replicas, valkey, given.seed)
         begun = time.monotonic()
         await faults.recovered()
         stop = asyncio.Event()
@@ -80,6 +80,7 @@ async def soak(given: argparse.Namespace) -> int:
         upstream = stub.get("/__stats").json()
         stack.pop_all().close()
     windows = faults.windows + [outage for replica in replicas for outage in replica.outages]
+    windows += extended(windows, load.record.attempts)
     verdict = check(load.record.commits, load.record.reads, windows)
     for replica in replicas:
         for line in replica.errors:
