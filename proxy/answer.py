@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator
 from email.utils import formatdate
@@ -10,12 +13,16 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from proxy import logs
 from proxy.core.errors import ProxyError
 from proxy.core.forwarding import reply_head
 from proxy.core.model import Reply
 
+log = logging.getLogger("proxy.answer")
+
 # A client that takes or sends nothing for so long in the middle of a body would hold upstream's connection.
 STALL: Final = 60.0
+RESET: Final = struct.pack("ii", 1, 0)  # struct linger: on, for no time at all
 
 
 class _Clock:
@@ -71,8 +78,7 @@ class Answer(web.StreamResponse):
             if length != 0:
                 await self._stream(request, body, length)
         except BaseException:
-            if request.transport is not None:
-                request.transport.abort()
+            _tear_off(request)
             raise
         finally:
             close = getattr(body, "aclose", None)
@@ -89,8 +95,11 @@ class Answer(web.StreamResponse):
                     break
                 if data:
                     await _write(request, b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
-        except ProxyError:
-            raise ConnectionResetError("upstream broke off") from None
+        except (ProxyError, ConnectionError):
+            raise ConnectionResetError("the answer broke off") from None
+        except Exception as error:  # noqa: BLE001 - whatever it was, the client must see no end
+            log.error("the answer failed", extra={"exception": logs.place_of(error)})  # noqa: TRY400 - texts may quote
+            raise ConnectionResetError("the answer broke off") from None
         if length is not None and sent != length:
             raise ConnectionResetError("the answer is not as long as it said")
         if chunked:
@@ -109,6 +118,15 @@ async def _write(request: web.BaseRequest, data: bytes) -> None:
             async with asyncio.timeout(STALL):
                 await writer.drain()
         except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()
+            _tear_off(request)
             raise ConnectionResetError("the client takes nothing") from None
+
+
+def _tear_off(request: web.BaseRequest) -> None:
+    """Closes at once, with a reset: to a client that reads until the connection ends, a FIN is an end."""
+    transport = request.transport
+    if transport is not None:
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        transport.abort()

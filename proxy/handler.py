@@ -162,7 +162,7 @@ class _Edge:
     async def __call__(self, incoming: web.BaseRequest) -> web.StreamResponse:
         version = f"{incoming.version.major}.{incoming.version.minor}"
         protocol = incoming.protocol
-        keep_alive = incoming.keep_alive and not (isinstance(protocol, _Connection) and protocol.ending)
+        keep_alive = incoming.keep_alive
         try:
             request = _request(incoming, version)
             reply = await self._walk(request)
@@ -183,6 +183,8 @@ class _Edge:
         except Exception as error:  # noqa: BLE001 - whatever it was, the client gets an answer
             log.error("the walk failed", extra={"exception": logs.place_of(error)})  # noqa: TRY400 - texts may quote
             reply = _refused(problem_reply(500, "internal-error"))
+        if isinstance(protocol, _Connection) and protocol.ending:
+            keep_alive = False
         return Answer(reply, incoming.method, version, keep_alive=keep_alive)
 
 
