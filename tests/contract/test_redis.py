@@ -98,7 +98,7 @@ async def test_a_given_client_stays_open(valkey: Valkey) -> None:
         store = RedisStore(client)
         await store.ticket()
         await store.close()
-        assert True is await client.ping()
+        assert await client.ping()
         await client.connection_pool.aclose()
 
 

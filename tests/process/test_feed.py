@@ -236,7 +236,7 @@ async def test_a_lost_table_of_members_does_not_hide_a_replica(
     valkey.ask(*loss)
     await until(lambda: valkey.ask("TYPE", feed.MEMBERS) == b"hash")
     await until(lambda: bool(valkey.ask("HEXISTS", feed.MEMBERS, writer.feed.replica)))
-    assert True is hidden.feed.alive
+    assert hidden.feed.alive
     fence = await writer.store.fence(ADA)
     assert [Reason.FENCED, Reason.FENCED] == [await hidden.tier(), await third.tier()]
     await writer.store.settle(fence, ADA)
