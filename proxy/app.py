@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +13,14 @@ from aiohttp import web
 from proxy.admin.api import Admin, guard
 from proxy.admin.peers import Peers
 from proxy.cache import UserCache, open_users
-from proxy.core.model import Request
+from proxy.core.model import Outcome, Request
 from proxy.core.redaction import Redactor
 from proxy.core.settings import Answer, Introspect, Lookup, Settings, TokenSettings, UpstreamSettings
 from proxy.core.tokens import Verifier
 from proxy.handler import make_server, require_c_parser
 from proxy.jwks import PATIENCE, KeyServer, fetch_from, split_url
 from proxy.pipeline import Pipeline, unkeyed
+from proxy.requestlog import RequestLog
 from proxy.steps.exchange import Services
 from proxy.steps.explain import explain
 from proxy.telemetry import Telemetry
@@ -57,6 +58,7 @@ async def compose(settings: Settings, peers: Sequence[str] = ()) -> AsyncIterato
         )
         cache.warm_up()
         telemetry = Telemetry()
+        request_log = RequestLog(settings.observing)
         verifier, keys = await _keys(stack, settings.tokens)
         pipeline = Pipeline(
             Services(
@@ -68,7 +70,7 @@ async def compose(settings: Settings, peers: Sequence[str] = ()) -> AsyncIterato
                 user_view=user_view(settings),
                 now=time.time,
             ),
-            telemetry.observe,
+            observers(telemetry.observe, request_log.observe),
         )
 
         async def explained(request: Request) -> dict[str, Any]:
@@ -85,6 +87,16 @@ async def compose(settings: Settings, peers: Sequence[str] = ()) -> AsyncIterato
             keys=keys,
         )
         yield App(make_server(pipeline), admin.app(), cache, telemetry)
+
+
+def observers(*each: Callable[[Outcome], None]) -> Callable[[Outcome], None]:
+    """One observer that shows an outcome to all of them, in this order."""
+
+    def observe(outcome: Outcome) -> None:
+        for one in each:
+            one(outcome)
+
+    return observe
 
 
 async def _keys(

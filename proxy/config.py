@@ -17,6 +17,7 @@ from proxy.configgiven import NOTHING, SETTINGS, Flags, Given, Setting
 from proxy.configroutes import Blocks, read_routes
 from proxy.configtokens import ReadFile, TokenBlock, no_files, read_tokens
 from proxy.core.errors import ConfigError
+from proxy.core.observing import Observing
 from proxy.core.settings import (
     Access,
     Answer,
@@ -109,6 +110,11 @@ def parse(
         mode=given.value("MODE"),
         log_level=given.value("LOG_LEVEL"),
         log_format=given.value("LOG_FORMAT", "text" if terminal else "json"),
+        observing=Observing(
+            log_requests=given.value("LOG_REQUESTS"),
+            log_hits=given.value("LOG_HITS"),
+            send_request_id=given.value("SEND_REQUEST_ID"),
+        ),
         routes_file=name,
     )
     _check_together(given, settings)

@@ -27,6 +27,20 @@ class Setting:
     parse: Callable[[str], Any]
 
 
+OBSERVING: tuple[Setting, ...] = (
+    Setting(
+        "LOG_REQUESTS", None, "on", "a log line for each request but plain hits: on or off", values.switch
+    ),
+    Setting("LOG_HITS", None, "0%", "the share of plain hits that get a log line as well", values.share),
+    Setting(
+        "SEND_REQUEST_ID",
+        None,
+        "off",
+        "give requests that have no X-Request-Id one on their way upstream: on or off",
+        values.switch,
+    ),
+)
+
 SETTINGS: tuple[Setting, ...] = (
     Setting(
         "ROUTES_FILE",
@@ -96,6 +110,7 @@ SETTINGS: tuple[Setting, ...] = (
         "LOG_LEVEL", None, "info", "debug, info, warning, error or critical", values.choice(*values.LEVELS)
     ),
     Setting("LOG_FORMAT", None, "json, text on a terminal", "json or text", values.choice(*values.FORMATS)),
+    *OBSERVING,
 )
 
 _BY_ENV = {setting.env: setting for setting in SETTINGS}

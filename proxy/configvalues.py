@@ -23,6 +23,7 @@ FORMATS = ("json", "text")
 
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)?")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)(%)?")
 _SIZE = re.compile(r"([0-9]{1,12})(B|kB|KB|MB|GB|KiB|MiB|GiB)?")
 _BYTES = {"B": 1, "kB": 1000, "KB": 1000, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
@@ -107,6 +108,20 @@ def choice(*known: str) -> Callable[[str], str]:
         return text
 
     return read
+
+
+def switch(text: str) -> bool:
+    """`on` or `off`."""
+    return choice("on", "off")(text) == "on"
+
+
+def share(text: str) -> float:
+    """A part of all, 0 to 1, out of `5%`, `0.05` or `0`."""
+    found = _SHARE.fullmatch(text)
+    part = float(found[1]) / (100 if found[2] else 1) if found else 2.0
+    if part > 1:
+        raise ValueError(f"{quoted(text)} is not a share; give 0% to 100%, e.g. 1%")
+    return part
 
 
 def mode(text: str) -> Mode:

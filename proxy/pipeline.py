@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from secrets import token_hex
+from time import perf_counter
 from typing import assert_never
 
 from proxy.core.errors import ClientError, InvalidToken, UpstreamError
 from proxy.core.forwarding import has_override
 from proxy.core.headers import Headers
 from proxy.core.model import Outcome, Reason, Reply, Request
+from proxy.core.observing import REQUEST_ID, request_id, trace_id
 from proxy.core.problems import error_reply, problem_reply
 from proxy.core.replies import finished
 from proxy.core.routing import READS, Match, Router
@@ -32,20 +36,35 @@ class Pipeline:
         self._observe = observe
         self._batches = Batches()
         self._mode = services.settings.mode
+        self._gives_ids = services.settings.observing.send_request_id
 
     async def __call__(self, request: Request) -> Reply:
         """The answer to one request; what the client or upstream did wrong is a problem+json answer."""
-        outcome = Outcome(method=request.method)
+        began = perf_counter()
+        request, outcome = self._named(request)
         try:
             reply = await self._walk(request, outcome)
+            outcome.status = reply.status
         except InvalidToken as error:
             reply = problem_reply(error.status, error.problem, error.detail, CHALLENGE)
+            outcome.status = reply.status
         except (ClientError, UpstreamError) as error:
             reply = error_reply(error)
+            outcome.status = reply.status
         finally:
+            outcome.seconds = perf_counter() - began
             # Here and not below, so that a request whose client hung up is observed as well.
             self._observe(outcome)
         return finished(reply, outcome)
+
+    def _named(self, request: Request) -> tuple[Request, Outcome]:
+        """The request, with an X-Request-Id if it is to have one, and an outcome that knows its names."""
+        name, headers = request_id(request.headers), request.headers
+        if self._gives_ids and REQUEST_ID not in headers:
+            name = token_hex(8)
+            line = (REQUEST_ID.encode("ascii"), name.encode("ascii"))
+            request = replace(request, headers=Headers((*headers.raw, line)))
+        return request, Outcome(method=request.method, request_id=name, trace_id=trace_id(headers))
 
     async def _walk(self, request: Request, outcome: Outcome) -> Reply:
         match = self.match(request.method, request.target, request.headers)

@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (0, ("__init__",)),
     (1, ("config*",)),
     (1, ("telemetry",)),
+    (1, ("requestlog",)),
     (1, ("logs",)),
     (1, ("store.link",)),
     (1, ("pool", "connection")),

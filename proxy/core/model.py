@@ -258,7 +258,9 @@ class Outcome:
 
     `stored` is None where nothing was to be stored; `ttl` is seconds; `taken` names the secret-looking
     fields that were taken out; `everything` says that the eviction dropped all users; `refused` that the
-    answer was given here, without asking upstream.
+    answer was given here, without asking upstream. `seconds` is how long the walk took, up to the head of the
+    answer, and `upstream_seconds` the part of it spent waiting for upstream. `request_id` and `trace_id` are
+    what the client called the request, empty where it did not, or not in a form that can be logged.
     """
 
     route: str = ""
@@ -279,3 +281,7 @@ class Outcome:
     everything: bool = False
     taken: tuple[str, ...] = ()
     ttl: int | None = None
+    seconds: float = 0.0
+    upstream_seconds: float | None = None
+    request_id: str = ""
+    trace_id: str = ""

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from proxy.core.observing import Observing
+
 
 class Discreet(msgspec.Struct, frozen=True, kw_only=True):
     """A struct that never prints its secrets: not in logs, tracebacks, debuggers or test reports."""
@@ -253,4 +255,5 @@ class Settings(Discreet, frozen=True, kw_only=True):
     mode: Mode = Mode.SERVE
     log_level: str = "info"
     log_format: str = "json"
+    observing: Observing = Observing()
     routes_file: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 from proxy.cache import UserCache
 from proxy.core import forwarding
@@ -52,10 +53,13 @@ class Exchange:
 
 async def send(services: Services, request: Request, outcome: Outcome, *, fill: bool = False) -> Reply:
     """Forwards `request` and notes in `outcome` what upstream said. Raises UpstreamError."""
+    began = perf_counter()
     try:
         reply = await services.upstream.send(forwarding.forwarded(request, fill=fill))
     except UpstreamError:
         outcome.upstream_failed = True
         raise
+    finally:
+        outcome.upstream_seconds = (outcome.upstream_seconds or 0.0) + perf_counter() - began
     outcome.upstream_status = reply.status
     return replace(reply, headers=forwarding.returned(reply.headers, "1.1"))
