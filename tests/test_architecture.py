@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("telemetry",)),
     (1, ("requestlog",)),
     (1, ("logs",)),
-    (1, ("store.link",)),
+    (1, ("store.link", "store.mux")),
     (1, ("pool", "connection")),
     (1, ("singleflight",)),
     (2, ("store", "store.*")),
@@ -59,7 +59,8 @@ HTTP = (
 # The libraries that the package may use at all, and where: what is replaceable is touched in few places.
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "aiohttp": HTTP,
-    "redis": ("store.link", "store.redis", "store.topologies", "demo*"),
+    "redis": ("store.link", "store.mux", "store.redis", "store.topologies", "demo*"),
+    "hiredis": ("store.mux",),
     "yaml": ("config*",),
     "jwt": ("core.tokens", "core.tokenkeys"),
     "cryptography": ("core.tokenkeys",),
@@ -242,7 +243,10 @@ PLANTED = {
     ),
     "a library in the wrong place": (
         {"proxy/cache.py": "import redis.asyncio\n"},
-        "proxy/cache.py:1: redis may be used in store.link, store.redis, store.topologies, demo* only",
+        (
+            "proxy/cache.py:1: redis may be used in "
+            "store.link, store.mux, store.redis, store.topologies, demo* only"
+        ),
     ),
     "a library that nobody declared": (
         {"proxy/cache.py": "import requests\n"},

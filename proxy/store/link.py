@@ -19,8 +19,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from proxy.core.errors import StoreError
+from proxy.store.mux import Command, Multiplexer, told
 
-Command = tuple[str | bytes, ...]
+__all__ = ["WRONG_TYPE", "Command", "Link", "Pool", "Process", "Script", "connect"]
 
 # Bounds the memory that one burst of replies takes.
 _BURST = 500
@@ -133,13 +134,22 @@ def connect(
 class Link:
     """Runs commands on a client. Only StoreError leaves `bounded`; its text never holds a key or a value.
 
-    `ordered`: the commands of one `run` take effect in their order.
+    `ordered`: the commands of one `run` take effect in their order. `mux` carries the commands, if given;
+    else the client's pool does, a connection for each `run` under way.
     """
 
     ordered = True
 
-    def __init__(self, client: Redis, *, deadline: float, process: Process | None = None) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        *,
+        deadline: float,
+        process: Process | None = None,
+        mux: Multiplexer | None = None,
+    ) -> None:
         self._client = client
+        self.mux = mux
         self.process = process or Process()
         self._deadline = deadline
         self.errors = 0
@@ -210,6 +220,10 @@ class Link:
             await pool.drop_idle()
 
     async def _send(self, commands: Sequence[Command]) -> list[Any]:
+        if self.mux is not None:
+            found = await self.mux.send(commands)
+            asked = zip(commands, found, strict=True)
+            return [told(reply) if command[0] == "INFO" else reply for command, reply in asked]
         async with self._client.pipeline(transaction=False) as pipe:
             for command in commands:
                 pipe.execute_command(*command)
@@ -245,5 +259,7 @@ class Link:
 
     async def close(self) -> None:
         """Closes the client and its pool."""
+        if self.mux is not None:
+            await self.mux.close()
         await self._client.aclose()
         await self._client.connection_pool.aclose()

@@ -17,6 +17,7 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError,
 
 from proxy.core.errors import StoreError
 from proxy.store.link import Command, Link, Process, connect
+from proxy.store.mux import Multiplexer
 
 # All that replicas tell each other goes through the one server that has this key, so that it stays in order.
 FEED_KEY = "user:members"
@@ -32,12 +33,13 @@ def open_link(url: str, *, pool_size: int, pool_timeout: float, deadline: float)
     """
     scheme = url.partition("://")[0]
     if scheme == "redis+sentinel":
-        return SentinelLink(url, pool_size=pool_size, deadline=deadline)
+        return SentinelLink(url, deadline=deadline)
     if scheme == "redis+cluster":
         return ClusterLink(url, pool_size=pool_size, pool_timeout=pool_timeout, deadline=deadline)
     process = Process()
     client = connect(url, pool_size, pool_timeout, deadline, process)
-    return Link(client, deadline=deadline, process=process)
+    mux = Multiplexer(client.connection_pool, patience=deadline)
+    return Link(client, deadline=deadline, process=process, mux=mux)
 
 
 def hosts(url: str) -> list[tuple[str, int]]:
@@ -66,7 +68,7 @@ def _account(url: str) -> dict[str, Any]:
 class SentinelLink(Link):
     """The master that Sentinel names. After a failover the new one answers with another run id."""
 
-    def __init__(self, url: str, *, pool_size: int, deadline: float) -> None:
+    def __init__(self, url: str, *, deadline: float) -> None:
         once: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "protocol": 2}
         # A sentinel that hangs must leave time to ask the next one.
         asking = {**once, "socket_timeout": deadline / 3, "socket_connect_timeout": deadline / 3}
@@ -75,12 +77,8 @@ class SentinelLink(Link):
         )
         process = Process()
         client: Redis = self._sentinel.master_for(service(url), redis_connect_func=process.greet)
-        super().__init__(client, deadline=deadline, process=process)
-        self._free = asyncio.Semaphore(pool_size)
-
-    async def _send(self, commands: Sequence[Command]) -> list[Any]:
-        async with self._free:
-            return await super()._send(commands)
+        mux = Multiplexer(client.connection_pool, patience=deadline)
+        super().__init__(client, deadline=deadline, process=process, mux=mux)
 
     async def _drop_idle(self) -> None:
         await self._client.connection_pool.disconnect(inuse_connections=False)

@@ -1,0 +1,201 @@
+"""One connection for all commands: what is asked in one tick travels together, replies match by their order.
+
+redis-py opens and greets the connection (TLS, unix socket, account, Sentinel); then its transport is taken
+over, as its pool costs a connection and a task's wait for each command under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import hiredis
+from redis._parsers.base import BaseParser
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import InvalidResponse, ReadOnlyError
+
+Command = tuple[str | bytes, ...]
+
+_MORE: Final = object()
+
+
+class Pool(Protocol):
+    """What of redis-py's pool is needed: a new connection, not counted and not kept by it."""
+
+    def make_connection(self) -> Any:
+        """A connection that is still to be opened."""
+        ...
+
+
+class _Asked:
+    """The commands of one caller, and what has come back of them."""
+
+    __slots__ = ("count", "future", "replies", "sent")
+
+    def __init__(self, count: int, future: asyncio.Future[list[Any]], sent: float) -> None:
+        self.count = count
+        self.future = future
+        self.replies: list[Any] = []
+        self.sent = sent
+
+
+class Wire(asyncio.Protocol):
+    """An open connection. Replies come in the order of the commands, so one that is lost loses all."""
+
+    def __init__(self, connection: Any, patience: float) -> None:
+        self._connection = connection
+        self._patience = patience
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport = connection._writer.transport  # noqa: SLF001 - redis-py gives no other way
+        self._reader = hiredis.Reader(
+            protocolError=InvalidResponse, replyError=BaseParser.parse_error, notEnoughData=_MORE
+        )
+        self._asked: deque[_Asked] = deque()
+        self._out: list[bytes] = []
+        self._heard = 0.0
+        self.lost = False
+        self._transport.set_protocol(self)
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is open, as far as this end knows."""
+        return not (self.lost or self._transport.is_closing())
+
+    def ask(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
+        """The replies to come, or RedisConnectionError. To be called while the connection is `usable`."""
+        packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out += packed
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+        self._asked.append(_Asked(len(packed), future, self._loop.time()))
+        return future
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if self.usable:
+            self._transport.write(b"".join(out))
+
+    def given_up(self, future: asyncio.Future[list[Any]]) -> None:
+        """Nobody waits for it any more. If that is for want of time, the connection itself is in doubt.
+
+        A caller that went away by itself says nothing: its reply comes and is dropped.
+        """
+        limit = self._loop.time() - self._patience * 0.9
+        late = next((one.sent <= limit for one in self._asked if one.future is future), False)
+        if late and self._heard <= limit:
+            self.abort("it does not answer")
+
+    def data_received(self, data: bytes) -> None:
+        """Replies, in whole or in part."""
+        self._heard = self._loop.time()
+        reader, asked = self._reader, self._asked
+        reader.feed(data)
+        try:
+            while (reply := reader.gets()) is not _MORE:
+                if isinstance(reply, RedisConnectionError | ReadOnlyError):
+                    # It is still loading, or not the primary any more: another connection may do better.
+                    self.abort(type(reply).__name__)
+                    return
+                first = asked[0]
+                first.replies.append(reply)
+                if len(first.replies) == first.count:
+                    asked.popleft()
+                    if not first.future.done():
+                        first.future.set_result(first.replies)
+        except (InvalidResponse, IndexError):
+            self.abort("it does not speak as agreed")
+
+    def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Whoever waits is told."""
+        self._fail("it was closed")
+
+    def abort(self, why: str) -> None:
+        """Closes at once."""
+        # In this order: a writer that is let go of while it is open complains.
+        self._transport.abort()
+        self._fail(why)
+
+    def _fail(self, why: str) -> None:
+        self.lost = True
+        self._connection._reader = self._connection._writer = None  # noqa: SLF001 - it would warn of them
+        asked, self._asked = self._asked, deque()
+        for one in asked:
+            if not one.future.done():
+                one.future.set_exception(RedisConnectionError(f"the connection is gone: {why}"))
+
+    def __repr__(self) -> str:
+        return f"Wire({'lost' if self.lost else 'open'}, {len(self._asked)} under way)"
+
+
+class Multiplexer:
+    """Commands over one connection, opened when first used and again after it was lost.
+
+    `patience` (seconds) bounds opening it, and is how long a connection may be silent over a question that
+    its caller has given up.
+    """
+
+    def __init__(self, pool: Pool, *, patience: float) -> None:
+        self._pool = pool
+        self._patience = patience
+        self.wire: Wire | None = None
+        self._opening: asyncio.Task[Wire] | None = None
+
+    async def send(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies in order, errors of Redis among them. Raises RedisError or OSError."""
+        if not commands:
+            return []
+        wire = self.wire
+        if wire is None or not wire.usable:
+            wire = await self._opened()
+        future = wire.ask(commands)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            wire.given_up(future)
+            raise
+
+    async def _opened(self) -> Wire:
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+            self._opening.add_done_callback(self._ended)
+        # It goes on for the others where one of the callers has no time left.
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> Wire:
+        connection = self._pool.make_connection()
+        try:
+            async with asyncio.timeout(self._patience):
+                await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        self.wire = Wire(connection, self._patience)
+        return self.wire
+
+    def _ended(self, task: asyncio.Task[Wire]) -> None:
+        self._opening = None
+        if not task.cancelled():
+            task.exception()  # all who waited may have gone
+
+    async def close(self) -> None:
+        """Closes the connection; idempotent."""
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
+        if self.wire is not None:
+            self.wire.abort("this end closes")
+            self.wire = None
+
+    def __repr__(self) -> str:
+        return f"Multiplexer({self.wire})"
+
+
+def told(info: object) -> object:
+    """The lines of an answer to INFO as a mapping; anything else as it is."""
+    if not isinstance(info, bytes):
+        return info
+    pairs = (line.partition(":") for line in info.decode(errors="replace").splitlines())
+    return {name: value for name, colon, value in pairs if colon}
