@@ -11,8 +11,7 @@ from typing import Any, Self
 import orjson
 
 from proxy.core.errors import SecretFieldError
-from proxy.core.keys import identify, normalise
-from proxy.core.keys import user_id as id_text
+from proxy.core.keys import identify, key_values
 from proxy.core.model import Batch, Entry, Evicted, Fence, Found, Looked, Reason, Ref, Ticket
 from proxy.core.ports import Store
 from proxy.core.redaction import Redactor
@@ -202,8 +201,8 @@ class UserCache:
         aliases = []
         for name, value in (("email", email), ("username", username), ("phone", phone)):
             if value is not None:
-                aliases.append((name, self._normal(name, value)))
-        ids = [] if user_id is None else [self._normal("id", str(user_id))]
+                aliases += [(name, kept) for kept in self._kept(name, value)]
+        ids = [] if user_id is None else self._kept("id", str(user_id))
         if not ids and not aliases:
             raise ValueError("give at least one of user_id, email, username, phone")
         evicted = await self.evict(ids, aliases)
@@ -241,7 +240,7 @@ class UserCache:
 
     async def _get_user(self, key: str, value: str) -> dict[str, Any] | None:
         try:
-            looked = await self.get(Ref(key, self._normal(key, value), self._view))
+            looked = await self.get(Ref(key, self._kept(key, value)[0], self._view))
         except ValueError:
             looked = None
         if isinstance(looked, Found) and looked.entry.expires > self._now() and looked.entry.status == 200:
@@ -251,13 +250,10 @@ class UserCache:
         self._misses += 1
         return None
 
-    def _normal(self, key: str, value: str) -> str:
-        alias = self._model.key(key)
-        normal = (
-            id_text(value) if key == "id" else normalise(value, ignore_case=bool(alias and alias.ignore_case))
-        )
-        if normal is None:
+    def _kept(self, key: str, value: str) -> tuple[str, ...]:
+        kept = key_values(self._model, key, value)
+        if not kept:
             raise ValueError(
                 f"that can't be a user's {key}: empty, longer than 256 characters, or unprintable"
             )
-        return normal
+        return kept

@@ -9,29 +9,36 @@ from proxy.config import SETTINGS, load, warnings
 from proxy.configgiven import Flags
 from proxy.core.forwarding import has_override
 from proxy.core.headers import Headers
-from proxy.core.keys import normalise, redis_key
+from proxy.core.keys import key_value, redis_key
 from proxy.core.routing import READS, Match, Router
 from proxy.core.settings import Introspect, Lookup, Pass, Route, Settings, Target, UserModel, Write
 
 # Longer than any algorithm asks for, so that the stand-in raises no warning of its own.
-_STAND_IN = "-" * 64
-_KNOWN = frozenset(setting.env for setting in SETTINGS) - {"JWT_SECRET"}
+_STAND_IN = "0" * 64
+_SECRETS = {
+    "JWT_SECRET": "without it tokens can't be proven",
+    "CACHE_HASH_KEY": "serve needs it, and the keys that explain shows are made with it",
+    "CACHE_ENCRYPT_KEY": "serve needs it",
+}
+_KNOWN = frozenset(setting.env for setting in SETTINGS) - _SECRETS.keys()
 
 
 class _WithSecret(dict[str, str]):
-    """An environment in which the token secret is always set; `missing` names the variable where it is not.
+    """An environment in which the secrets are always set; `missing` names the variables that are not.
 
-    A routes file can be checked where the secret is not at hand: on a laptop, in CI.
+    A routes file can be checked where the secrets are not at hand: on a laptop, in CI.
     """
 
-    missing: str | None = None
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__(environ)
+        self.missing: list[str] = []
 
     def get(self, name: str, default: Any = None) -> Any:
-        """As of any mapping, but for the one variable that is no setting: the secret's."""
+        """As of any mapping, but for the variables that are no settings: the secrets."""
         value = super().get(name, default)
         if value or name in _KNOWN:
             return value
-        self.missing = name
+        self.missing.append(name)
         return _STAND_IN
 
 
@@ -39,11 +46,7 @@ def load_without_secret(environ: Mapping[str, str], flags: Flags) -> tuple[Setti
     """The settings and what is suspicious about them, one sentence each. Raises ConfigError."""
     given = _WithSecret(environ)
     settings = load(given, flags)
-    missing = (
-        ()
-        if given.missing is None
-        else (f"{given.missing} is not set here; without it tokens can't be proven",)
-    )
+    missing = [f"{name} is not set here; {_SECRETS.get(name, 'serve needs it')}" for name in given.missing]
     return settings, (*missing, *warnings(settings), *_drops(settings))
 
 
@@ -113,11 +116,9 @@ def _keys(user: UserModel, match: Match) -> list[str]:
     if not isinstance(action, Lookup):
         return []
     value = match.values.get(action.var, ())
-    alias = user.key(action.by)
-    fold = alias is not None and alias.ignore_case
     found = (value,) if isinstance(value, str) else value
-    normal = (normalise(one, ignore_case=fold) for one in found)
-    return [redis_key(action.by, one) for one in normal if one is not None]
+    kept = (key_value(user, action.by, one) for one in found)
+    return [redis_key(action.by, one) for one in kept if one is not None]
 
 
 def _access(route: Route) -> str:

@@ -14,6 +14,7 @@ from proxy import configvalues as values
 from proxy.configblocks import read_upstream, read_user, read_views
 from proxy.configfile import Reader
 from proxy.configgiven import NOTHING, SETTINGS, Flags, Given, Setting
+from proxy.configprivacy import PrivacyBlock, doubts, encrypt_keys, hash_keys, read_privacy
 from proxy.configroutes import Blocks, read_routes
 from proxy.configtokens import ReadFile, TokenBlock, no_files, read_tokens
 from proxy.core.errors import ConfigError
@@ -35,7 +36,7 @@ from proxy.core.settings import (
 __all__ = ["SETTINGS", "Setting", "load", "parse", "warnings"]
 
 PACKAGED = Path(__file__).with_name("routes.yaml")
-BLOCKS = ("version", "upstream", "user", "views", "tokens", "on_redis_loss", "routes")
+BLOCKS = ("version", "upstream", "user", "views", "tokens", "on_redis_loss", "hash_keys", "encrypt", "routes")
 
 
 def load(environ: Mapping[str, str], flags: Flags = NOTHING) -> Settings:
@@ -92,7 +93,7 @@ def parse(
     redis_name = "REDIS_PRIVATE_URL" if given.prefers_private() else "REDIS_URL"
     settings = Settings(
         upstream=msgspec.structs.replace(file.upstream, url=given.value("UPSTREAM_URL", file.upstream.url)),
-        user=file.user,
+        user=msgspec.structs.replace(file.user, hash_keys=hash_keys(given, file.privacy.hash_keys, name)),
         views=_views(given, file, name),
         tokens=_tokens(given, file.tokens, name, packaged=packaged),
         routes=file.routes,
@@ -101,6 +102,7 @@ def parse(
             pool_size=given.value("REDIS_POOL_SIZE"),
             pool_timeout=given.value("REDIS_POOL_TIMEOUT"),
             reject_writes=file.reject_writes,
+            seal_keys=encrypt_keys(given, file.privacy.encrypt, name),
         ),
         listen=given.value("LISTEN"),
         admin=given.value("ADMIN_LISTEN"),
@@ -126,7 +128,12 @@ def parse(
 
 def warnings(settings: Settings) -> tuple[str, ...]:
     """What is allowed, but suspicious: one sentence each."""
-    return (*_no_secret(settings), *_weak_secret(settings), *_unproven_fields(settings))
+    return (
+        *_no_secret(settings),
+        *_weak_secret(settings),
+        *_unproven_fields(settings),
+        *doubts(settings),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,20 +146,30 @@ class _File:
     tokens: TokenBlock | None
     routes: tuple[Route, ...]
     reject_writes: bool
+    privacy: PrivacyBlock
     readable: bool
 
     @classmethod
     def read(cls, reader: Reader, data: bytes | None, read_file: ReadFile) -> _File:
         root = None if data is None else reader.compose(data)
         if root is None:
-            return cls(UpstreamSettings(), UserModel(), {}, None, (), reject_writes=False, readable=False)
+            return cls(
+                UpstreamSettings(),
+                UserModel(),
+                {},
+                None,
+                (),
+                reject_writes=False,
+                privacy=PrivacyBlock(),
+                readable=False,
+            )
         reader.table(root, BLOCKS)
         reader.required(root, "version", _version, 1, "1")
         upstream, user = read_upstream(reader, root), read_user(reader, root)
         views, tokens = read_views(reader, root), read_tokens(reader, root, read_file)
         routes = read_routes(reader, root, Blocks(user, tuple(views), has_tokens=tokens is not None))
         reject = reader.value(root, "on_redis_loss", _on_redis_loss, False)
-        return cls(upstream, user, views, tokens, routes, reject, readable=True)
+        return cls(upstream, user, views, tokens, routes, reject, read_privacy(reader, root), readable=True)
 
 
 def _version(text: str) -> int:

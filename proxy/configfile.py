@@ -24,7 +24,7 @@ _TAG = "tag:yaml.org,2002:"
 _INSTEAD = {
     "revoke": "remove it or use 'pass: true'",
     "resource": "remove the route, its requests are then forwarded",
-    **dict.fromkeys(("allow", "hash_keys", "encrypt", "require", "ttl_overrides"), "remove it"),
+    **dict.fromkeys(("allow", "require", "ttl_overrides"), "remove it"),
 }
 
 

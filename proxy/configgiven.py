@@ -105,6 +105,8 @@ SETTINGS: tuple[Setting, ...] = (
         "the secret of the tokens, or the name that tokens.secret_env gives",
         values.text_value,
     ),
+    Setting("CACHE_HASH_KEY", None, "none", "the key of hash_keys; new,old to change it", values.text_value),
+    Setting("CACHE_ENCRYPT_KEY", None, "none", "the key of encrypt; new,old to change it", values.text_value),
     Setting("MODE", "--mode", "serve", "serve, or off (forward everything)", values.mode),
     Setting(
         "LOG_LEVEL", None, "info", "debug, info, warning, error or critical", values.choice(*values.LEVELS)

@@ -63,7 +63,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "hiredis": ("store.mux",),
     "yaml": ("config*",),
     "jwt": ("core.tokens", "core.tokenkeys"),
-    "cryptography": ("core.tokenkeys",),
+    "cryptography": ("core.tokenkeys", "store.sealing"),
     "msgspec": ANYWHERE,
     "orjson": ANYWHERE,
     "prometheus_client": ("telemetry", "admin*"),

@@ -44,11 +44,18 @@ def test_python_examples_run(text: str, tmp_path: Path) -> None:
     assert (0, "") == (done.returncode, done.stderr)
 
 
+KEYS = {
+    "JWT_SECRET": "a-secret-that-is-long-enough-to-be-one",
+    "CACHE_HASH_KEY": "0a" * 32,
+    "CACHE_ENCRYPT_KEY": "0b" * 32,
+}
+
+
 @pytest.mark.parametrize("text", blocks("yaml"))
 def test_yaml_examples_are_good_settings(text: str) -> None:
     """A block that is a whole routes file is accepted as one; a part of one is YAML at least."""
     if "version: 1" in text:
-        parse(text.encode(), "routes.yaml", {"JWT_SECRET": "a-secret-that-is-long-enough-to-be-one"})
+        parse(text.encode(), "routes.yaml", KEYS)
     else:
         yaml.safe_load(text)
 

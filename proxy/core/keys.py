@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import re
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 
 from proxy.core.settings import UserModel
@@ -29,6 +32,39 @@ def normalise(value: str, *, ignore_case: bool) -> str | None:
     return value.translate(_FOLD) if ignore_case else value
 
 
+def key_value(model: UserModel, key: str, value: str) -> str | None:
+    """What a user is kept under for this value of a key ("id" or an alias), or None where it can't be one.
+
+    Every Ref, alias and entry holds values of this kind and no other: with `model.hash_keys` those of aliases
+    are HMACs, so neither memory nor Redis nor the feed has e-mail addresses for keys.
+    """
+    values = key_values(model, key, value)
+    return values[0] if values else None
+
+
+def key_values(model: UserModel, key: str, value: str) -> tuple[str, ...]:
+    """The same, and after it what the user may be kept under by replicas that have another first secret.
+
+    Writes name all of these, or changing the secret would let a stored "nobody has this" outlive a create.
+    """
+    if key == "id":
+        normal = normalise(value, ignore_case=False)
+        return () if normal is None else (normal,)
+    alias = model.key(key)
+    normal = normalise(value, ignore_case=alias is not None and alias.ignore_case)
+    if normal is None:
+        return ()
+    return tuple(_pseudonym(secret, key, normal) for secret in model.hash_keys) or (normal,)
+
+
+def _pseudonym(secret: bytes, key: str, value: str) -> str:
+    if not secret:
+        return value
+    # Neither a name nor a value holds a NUL. The whole digest: two people must not share one.
+    digest = hmac.digest(secret, f"alias\0{key}\0{value}".encode(), hashlib.sha256)
+    return urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+
+
 def user_id(value: object) -> str | None:
     """A user id from JSON or from a path: a whole number or a usable string, as text; else None."""
     text = _text(value)
@@ -46,7 +82,7 @@ def dig(document: object, path: tuple[str, ...]) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """Whose a document is: the id, the normalised value of each alias it shows, and whether active.
+    """Whose a document is: the id, the value (see `key_value`) of each alias it shows, and whether active.
 
     `active` is None where the document does not say it.
     """
@@ -65,22 +101,24 @@ def identify(model: UserModel, document: object) -> Identified | None:
 
     An alias that is missing, null or unusable as a key is left out: the document does not prove it.
     """
-    found, keys = identify_partly(model, document)
+    found = user_id(dig(document, model.id))
     if found is None:
         return None
+    keys: dict[str, str] = {}
+    for name, value in aliases_in(model, document):
+        keys.setdefault(name, value)
     active = None if model.active is None else _truth(dig(document, model.active))
     return Identified(found, keys, active)
 
 
-def identify_partly(model: UserModel, document: object) -> tuple[str | None, dict[str, str]]:
-    """The id, if there is one, and the aliases that a JSON document shows: of a change to a user, say."""
-    keys: dict[str, str] = {}
-    for key in model.keys:
-        text = _text(dig(document, key.path))
-        value = None if text is None else normalise(text, ignore_case=key.ignore_case)
-        if value is not None:
-            keys[key.name] = value
-    return user_id(dig(document, model.id)), keys
+def aliases_in(model: UserModel, document: object) -> list[tuple[str, str]]:
+    """The aliases that a document shows, as (name, value), each in all its values (see `key_values`)."""
+    return [
+        (key.name, value)
+        for key in model.keys
+        if (text := _text(dig(document, key.path))) is not None
+        for value in key_values(model, key.name, text)
+    ]
 
 
 def redis_key(key: str, value: str) -> str:

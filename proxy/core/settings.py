@@ -25,7 +25,7 @@ class Discreet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _discreet(name: str, value: Any) -> Any:
-    if name in ("secret", "admin_token"):
+    if name in ("secret", "admin_token", "hash_keys", "seal_keys"):
         return value and "***"
     return _place(value) if name in ("url", "jwks_url") and value else value
 
@@ -84,14 +84,19 @@ class UserKey(msgspec.Struct, frozen=True, kw_only=True):
     ignore_case: bool = False
 
 
-class UserModel(msgspec.Struct, frozen=True, kw_only=True):
-    """How to read a user out of a JSON answer. Paths are tuples of member names."""
+class UserModel(Discreet, frozen=True, kw_only=True):
+    """How to read a user out of a JSON answer. Paths are tuples of member names.
+
+    With `hash_keys` the values of the other keys are kept as HMACs: under the first secret, and writes know
+    them under the others too (see core.keys). The empty secret stands for the plain value.
+    """
 
     id: tuple[str, ...] = ("id",)
     keys: tuple[UserKey, ...] = ()
     active: tuple[str, ...] | None = None
     secrets: tuple[str, ...] = ()
     max_size: int = 256 * 1024
+    hash_keys: tuple[bytes, ...] = ()
 
     def key(self, name: str) -> UserKey | None:
         """The alias of that name (`email`, …), or None."""
@@ -218,13 +223,15 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 class RedisSettings(Discreet, frozen=True, kw_only=True):
     """How to reach Redis; `url` None means memory only.
 
-    `reject_writes`: writes get 503 while Redis can't be told of them (`on_redis_loss: reject`).
+    `reject_writes`: writes get 503 while Redis can't be told of them (`on_redis_loss: reject`). With
+    `seal_keys` stored answers are sealed: by the first, and opened with any.
     """
 
     url: str | None = None
     pool_size: int = 10
     pool_timeout: float = 5.0
     reject_writes: bool = False
+    seal_keys: tuple[bytes, ...] = ()
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):

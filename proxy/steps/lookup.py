@@ -11,7 +11,7 @@ from proxy.core.admission import Rules, Verdict, admit, clean
 from proxy.core.cachecontrol import RequestDirectives, parse, request_directives
 from proxy.core.errors import ClientError, UpstreamError
 from proxy.core.headers import Headers
-from proxy.core.keys import normalise, user_id
+from proxy.core.keys import key_value
 from proxy.core.model import Entry, Found, Outcome, Reason, Ref, Reply, Request, Ticket, XCache
 from proxy.core.replies import from_entry
 from proxy.core.settings import Lookup, Settings, View
@@ -26,12 +26,9 @@ STALE_IF_STATUS = frozenset({500, 502, 503, 504})
 
 
 def make_ref(settings: Settings, key: str, value: str, slot: str) -> Ref | None:
-    """The one spelling of a key; None where the value can't be one."""
-    alias = settings.user.key(key)
-    normal = (
-        user_id(value) if key == "id" else normalise(value, ignore_case=bool(alias and alias.ignore_case))
-    )
-    return None if normal is None else Ref(key, normal, slot)
+    """What is stored under that key; None where the value can't be one."""
+    kept = key_value(settings.user, key, value)
+    return None if kept is None else Ref(key, kept, slot)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,13 @@ from typing import Any
 
 from proxy.core.admission import parse
 from proxy.core.errors import StoreError, StoresAway, UpstreamError, UpstreamTimeout
-from proxy.core.keys import dig, identify_partly, user_id
+from proxy.core.keys import aliases_in, dig, key_values, user_id
 from proxy.core.model import Batch, Fence, Reason, Reply
 from proxy.core.settings import Access, Lookup, Target, Write
 from proxy.core.tokens import Identity, Rejected
 from proxy.steps import body as bodies
 from proxy.steps.callers import identify
 from proxy.steps.exchange import Exchange
-from proxy.steps.lookup import make_ref
 
 
 @dataclass(slots=True)
@@ -189,18 +188,13 @@ def _from_request_line(x: Exchange, target: Target) -> list[str]:
 
 async def _note(x: Exchange, changed: _Changed, key: str, values: list[str]) -> None:
     for value in values:
-        ref = make_ref(x.services.settings, key, value, "")
-        if ref is None:
-            continue
-        if ref.key == "id":
-            changed.ids.add(ref.value)
-            changed.known = True
-            continue
-        changed.aliases.add((ref.key, ref.value))
-        owner = await x.services.cache.resolve(ref.key, ref.value)
-        if owner is not None:
-            changed.ids.add(owner)
-            changed.known = True
+        for kept in key_values(x.services.settings.user, key, value):
+            if key != "id":
+                changed.aliases.add((key, kept))
+            owner = await x.services.cache.resolve(key, kept)
+            if owner is not None:
+                changed.ids.add(owner)
+                changed.known = True
 
 
 def _texts(value: object) -> list[str]:
@@ -212,8 +206,9 @@ def _take_in(x: Exchange, changed: _Changed, document: Any) -> None:
     """A JSON user in the request or the answer: its id, and the keys that it has from now on."""
     if not isinstance(document, dict):
         return
-    whose, keys = identify_partly(x.services.settings.user, document)
+    model = x.services.settings.user
+    whose = user_id(dig(document, model.id))
     if whose is not None:
         changed.ids.add(whose)
         changed.known = True
-    changed.aliases.update(keys.items())
+    changed.aliases.update(aliases_in(model, document))

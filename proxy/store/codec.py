@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import msgspec
 
 from proxy.core.model import ENTRY_DECODER, ENTRY_ENCODER, ENTRY_VERSION, Entry, Reason, Ref
@@ -20,6 +22,31 @@ FENCE_FIELD = "fence"
 
 # A user's slots that hold per-token answers are dropped together when there would be more than this.
 TOKEN_SLOTS = 64
+
+
+class Seal(Protocol):
+    """What an answer goes through on its way to Redis and back."""
+
+    def seal(self, key: str, field: str, blob: bytes) -> bytes:
+        """What is to be stored at that key and field ("" for a key without fields)."""
+        ...
+
+    def open(self, key: str, field: str, blob: bytes) -> bytes:
+        """What was given to `seal` for that place; for anything else, bytes that are no answer."""
+        ...
+
+
+class _Plain:
+    """Stores answers as they are."""
+
+    def seal(self, key: str, field: str, blob: bytes) -> bytes:  # noqa: ARG002
+        """See Seal."""
+        return blob
+
+    open = seal
+
+
+PLAIN: Seal = _Plain()
 
 
 class Nobody(msgspec.Struct, frozen=True, array_like=True):
@@ -101,15 +128,15 @@ def decode(blob: bytes) -> Entry | None:
     return entry if entry.version == ENTRY_VERSION else None
 
 
-def encode_nobody(ref: Ref, entry: Entry) -> bytes:
-    """The bytes of a "nobody has this key"."""
-    return NOBODY + ENTRY_ENCODER.encode(Nobody(ref.key, ref.value, ref.slot, entry))
+def encode_nobody(ref: Ref, entry: Entry, seal: Seal = PLAIN, key: str = "") -> bytes:
+    """The bytes of a "nobody has this key", at that Redis key."""
+    return NOBODY + seal.seal(key, "", ENTRY_ENCODER.encode(Nobody(ref.key, ref.value, ref.slot, entry)))
 
 
-def decode_nobody(blob: bytes) -> Nobody | None:
+def decode_nobody(blob: bytes, seal: Seal = PLAIN, key: str = "") -> Nobody | None:
     """The record, or None for bytes that are not one of this version."""
     try:
-        nobody = _NOBODY_DECODER.decode(memoryview(blob)[len(NOBODY) :])
+        nobody = _NOBODY_DECODER.decode(seal.open(key, "", blob[len(NOBODY) :]))
     except _UNREADABLE:
         return None
     readable = nobody.entry.version == ENTRY_VERSION and nobody.entry.user_id is None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from proxy.core.model import Batch
 from proxy.core.ports import Membership, Store
 from proxy.core.settings import RedisSettings
+from proxy.store import codec
 from proxy.store.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -29,7 +30,21 @@ def open_store(redis: RedisSettings, max_users: int, join: Callable[[], Join]) -
     from proxy.store.tiered import TieredStore
     from proxy.store.wakes import Wakes
 
-    shared = RedisStore(redis.url, pool_size=redis.pool_size, pool_timeout=redis.pool_timeout)
+    shared = RedisStore(
+        redis.url,
+        pool_size=redis.pool_size,
+        pool_timeout=redis.pool_timeout,
+        seal=_seal(redis.seal_keys),
+    )
     wakes = Wakes()
     feed = join()(shared.link, memory.drop_batch, wakes.wake)
     return TieredStore(memory, shared, feed=feed, wakes=wakes, reject=redis.reject_writes)
+
+
+def _seal(keys: tuple[bytes, ...]) -> codec.Seal:
+    if not keys:
+        return codec.PLAIN
+    # Imported here: who seals nothing need not wait for cryptography.
+    from proxy.store.sealing import Sealer
+
+    return Sealer(keys)

@@ -6,7 +6,7 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ from proxy.core.errors import StoreError
 from proxy.core.model import Absent, Batch, Entry, Evicted, Found, Looked, Reason, Ref, Ticket, Tier
 from proxy.store import codec
 from proxy.store.link import WRONG_TYPE, Command, Link, Script, connect
+from proxy.store.slot import RedisStats
 from proxy.store.topologies import open_link
 from proxy.store.writes import NO_FENCE, RedisWrites
 
@@ -44,21 +45,12 @@ _FILL = Script("fill", "_fences", "_wakes")
 _GET_EPOCH: Command = ("GET", codec.EPOCH_KEY)
 
 
-@dataclass(slots=True)
-class RedisStats:
-    """What this process saw: unreadable keys, aliases that led astray, late fills, failed operations."""
-
-    corrupt: int = 0
-    aliases_removed: int = 0
-    refused_fills: int = 0
-    errors: int = 0
-
-
 class RedisStore:
     """A Store in Redis. Every method but `health` and `close` raises StoreError where Redis cannot answer.
 
     `client` is a URL, or a ready client that stays open when the store is closed. `deadline` (seconds)
-    bounds each operation with its round trips. `now` is the wall clock that entries are judged by.
+    bounds each operation with its round trips. `seal` is put around the answers that are stored. `now` is
+    the wall clock that entries are judged by.
     """
 
     def __init__(
@@ -68,6 +60,7 @@ class RedisStore:
         pool_size: int = 10,
         pool_timeout: float = 5.0,
         deadline: float = 0.25,
+        seal: codec.Seal = codec.PLAIN,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._own = isinstance(client, str)
@@ -76,7 +69,8 @@ class RedisStore:
             if isinstance(client, str)
             else Link(client, deadline=deadline)
         )
-        self.writes = RedisWrites(self.link)
+        self.writes = RedisWrites(self.link, seal)
+        self._seal = seal
         self._now = now
         self._stats = RedisStats()
 
@@ -121,7 +115,7 @@ class RedisStore:
             if exists == [0]:
                 await self._unlink(ref, alias)
             return Absent()
-        entry = codec.decode(blob) if isinstance(blob, bytes) else None
+        entry = codec.decode(self._seal.open(key, field, blob)) if isinstance(blob, bytes) else None
         if entry is None or entry.user_id != user_id:
             self._stats.corrupt += 1
             found = blob if isinstance(blob, bytes) else b""
@@ -136,7 +130,7 @@ class RedisStore:
         return Found(entry, Tier.REDIS)
 
     async def _nobody(self, ref: Ref, raw: bytes, epoch: object) -> Looked:
-        nobody = codec.decode_nobody(raw)
+        nobody = codec.decode_nobody(raw, self._seal, codec.alias_key(ref.key, ref.value))
         if nobody is None or (nobody.key, nobody.value) != (ref.key, ref.value):
             return await self._corrupt_alias(ref, raw)
         unfit = self._unfit(nobody.entry, epoch)
@@ -230,14 +224,16 @@ class RedisStore:
             if ticket.mark is None:
                 return self._refuse()
             mark = codec.MARK + ticket.mark.encode()
-            record = codec.encode_nobody(ref, entry)
-            store = _NEGATIVE.call(codec.alias_key(ref.key, ref.value), mark, record, life)
+            key = codec.alias_key(ref.key, ref.value)
+            record = codec.encode_nobody(ref, entry, self._seal, key)
+            store = _NEGATIVE.call(key, mark, record, life)
         else:
-            field, blob = codec.slot_field(ref.slot), codec.encode(entry)
+            key, field = codec.user_key(entry.user_id), codec.slot_field(ref.slot)
+            blob = self._seal.seal(key, field, codec.encode(entry))
             held = ticket.lease if ref.key == "id" else None
             memory = "" if held else ticket.evicted
             limits = (str(_FLOOR_LIFE), str(_TICKET_AGE), str(codec.TOKEN_SLOTS), held or "", memory)
-            store = _FILL.call(codec.user_key(entry.user_id), str(ticket.seq), field, blob, life, *limits)
+            store = _FILL.call(key, str(ticket.seq), field, blob, life, *limits)
         async with self.link.bounded():
             stored, epoch = await self.link.run(store, _GET_EPOCH)
             # Under an epoch that is over it is invisible already.

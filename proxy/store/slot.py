@@ -43,6 +43,16 @@ class MemoryStats:
 
 
 @dataclass(slots=True)
+class RedisStats:
+    """What this process saw: unreadable keys, aliases that led astray, late fills, failed operations."""
+
+    corrupt: int = 0
+    aliases_removed: int = 0
+    refused_fills: int = 0
+    errors: int = 0
+
+
+@dataclass(slots=True)
 class HeldUser:
     """A user's answers by slot, and the aliases they prove."""
 

@@ -23,8 +23,9 @@ NO_FENCE = Fence("", Batch())
 class RedisWrites:
     """What writes do to Redis, over one link. Raises StoreError."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, seal: codec.Seal = codec.PLAIN) -> None:
         self._link = link
+        self._seal = seal
 
     async def numbered(self, *commands: Command) -> list[Any]:
         """A ticket number, and the replies to `commands` after it. To be used within `bounded`."""
@@ -88,9 +89,10 @@ class RedisWrites:
         held_firm = True
         for user_id, (stood, *blobs) in zip(ids, replies, strict=False):
             held_firm = held_firm and stood == 1
-            entries += len(blobs)
-            for blob in blobs:
-                entry = codec.decode(blob)
+            entries += len(blobs) // 2
+            for field, blob in zip(blobs[::2], blobs[1::2], strict=True):
+                slot = field.decode(errors="replace")
+                entry = codec.decode(self._seal.open(codec.user_key(user_id), slot, blob))
                 if entry is not None:
                     links.update(dict.fromkeys(codec.aliases_of(entry), user_id))
         held_firm = held_firm and all(reply == 1 for reply in replies[len(ids) :])

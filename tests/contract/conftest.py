@@ -8,8 +8,10 @@ from contextlib import AsyncExitStack
 import fakeredis
 import pytest
 
+from proxy.store import codec
 from proxy.store.memory import MemoryStore
 from proxy.store.redis import RedisStore
+from proxy.store.sealing import Sealer
 from proxy.store.tiered import TieredStore
 from tests.contract.kit import Clock, Kit
 from tests.valkey import Valkey
@@ -25,14 +27,15 @@ async def make(kind: str, request: pytest.FixtureRequest, stack: AsyncExitStack)
         stack.push_async_callback(client.aclose)
         return Kit(kind, RedisStore(client, now=clock, deadline=5.0), clock)
     server: Valkey = request.getfixturevalue("valkey")
-    redis = RedisStore(server.url, now=clock, deadline=5.0)
-    if kind == "valkey":
+    seal = Sealer([bytes(32)]) if kind == "sealed" else codec.PLAIN
+    redis = RedisStore(server.url, now=clock, deadline=5.0, seal=seal)
+    if kind in ("valkey", "sealed"):
         return Kit(kind, redis, clock)
     # Its watch is looked at in the tests of losing Redis.
     return Kit(kind, TieredStore(MemoryStore(100, now=clock, monotonic=clock), redis), clock)
 
 
-@pytest.fixture(params=["memory", "fakeredis", "valkey", "tiered"])
+@pytest.fixture(params=["memory", "fakeredis", "valkey", "sealed", "tiered"])
 async def kit(request: pytest.FixtureRequest) -> AsyncIterator[Kit]:
     """Every store."""
     async with AsyncExitStack() as stack:

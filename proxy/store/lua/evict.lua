@@ -4,7 +4,7 @@
 -- ARGV[2]  how long the floor is kept, in milliseconds
 -- ARGV[3]  tolerance in microseconds: an old floor that is higher by more than this is garbage
 -- ARGV[4]  the fence that the write raised, '' for none: it is lifted in the same step; those of others stay
--- returns  1 if that fence stood, else 0, and after that the answers that were removed
+-- returns  1 if that fence stood, else 0, and after that field, answer, field, … of what was removed
 local floor = tonumber(ARGV[1])
 local others, stood = settle(clock(), ARGV[2], ARGV[4])
 local removed = {stood and 1 or 0}
@@ -12,6 +12,7 @@ local fields = redis.pcall('HGETALL', KEYS[1])
 if not fields.err then
   for i = 1, #fields, 2 do
     if string.sub(fields[i], 1, 2) == 'v:' then
+      removed[#removed + 1] = fields[i]
       removed[#removed + 1] = fields[i + 1]
     elseif string.sub(fields[i], 1, 2) == 'w:' then
       -- What they wait for will be refused.
