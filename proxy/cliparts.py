@@ -1,0 +1,47 @@
+"""What the commands' arguments have in common."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from proxy import clitext as out
+from proxy import config
+
+PROG = "user-cache-proxy"
+MISTAKE = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """One line for a mistake, not a page of usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(MISTAKE, f"{PROG}: {message}; see {self.prog} --help\n")
+
+
+def add_settings(parser: argparse.ArgumentParser, flags: set[str]) -> None:
+    """The settings of that name, with their help out of the one table."""
+    for setting in config.SETTINGS:
+        if setting.flag in flags:
+            said = f"{setting.help} [{setting.env}, default: {setting.default}]"
+            parser.add_argument(setting.flag, metavar=setting.flag[2:].upper(), help=said)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """`--json`."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_admin(parser: argparse.ArgumentParser) -> None:
+    """`--admin` and `--json`: for what asks a running proxy."""
+    parser.add_argument("--admin", metavar="HOST:PORT|URL",
+                        help="the admin socket of the proxy [ADMIN_LISTEN, default: 127.0.0.1:9090]; "
+                             "ADMIN_TOKEN is sent if it is set")  # fmt: skip
+    add_json(parser)
+
+
+def only_in_environment() -> str:
+    """The settings without a flag, as lines of help."""
+    rows = [(s.env, f"{s.help} [default: {s.default}]") for s in config.SETTINGS if s.flag is None]
+    lines = "".join(f"  {line}\n" for line in out.table(rows))
+    return f"in the environment only (flags beat the environment, which beats the routes file):\n{lines}\n"

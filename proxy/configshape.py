@@ -1,0 +1,283 @@
+"""The shape of `routes.yaml` as types: what editors check against, and what the reference is written from.
+
+What a file means is decided by the readers in the other `config…` modules. These types say the same once more
+in the form that a JSON schema needs; a test holds their names, defaults and examples against the readers.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, field
+
+Unset = msgspec.UnsetType
+Text = Annotated[str, Meta(min_length=1)]
+Duration = Annotated[
+    Annotated[str, Meta(pattern=r"^[0-9]{1,12}(\.[0-9]{1,9})?(ms|s|m|h|d)?$")] | Annotated[float, Meta(ge=0)],
+    Meta(title="duration"),
+]
+Size = Annotated[
+    Annotated[str, Meta(pattern="^[0-9]{1,12}(B|kB|KB|MB|GB|KiB|MiB|GiB)?$")]
+    | Annotated[int, Meta(ge=1, le=1024**3)],
+    Meta(title="size"),
+]
+Dotted = Annotated[str, Meta(title="dotted path", pattern=r"^[^.]+(\.[^.]+)*$")]
+KeyName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]
+ViewName = Annotated[str, Meta(pattern="^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
+Variable = Annotated[str, Meta(title="name of a variable", pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
+Algorithm = Literal[
+    "HS256",
+    "HS384",
+    "HS512",
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "EdDSA",
+]
+
+
+def told(says: str, *examples: Any) -> Meta:
+    """What a key means, and values it may have."""
+    return Meta(description=says, examples=list(examples) or None)
+
+
+class Block(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A mapping whose keys are all known."""
+
+
+class Upstream(Block):
+    """Where the service is, and how long to wait for it."""
+
+    url: Annotated[
+        Annotated[str, Meta(pattern="^(https?://|unix:/)")],
+        told(
+            "The service: http, https or a unix socket. `UPSTREAM_URL` and `--upstream` win.",
+            "https://users.internal:8443",
+            "unix:/run/users.sock",
+        ),
+    ] = "http://127.0.0.1:8000"
+    connect_timeout: Annotated[Duration, told("How long a connection may take.", "500ms")] = "1s"
+    timeout: Annotated[
+        Duration, told("How long the service may be silent before an answer, and within one.", "30s")
+    ] = "10s"
+    max_connections: Annotated[
+        Annotated[int, Meta(ge=1, le=100_000)], told("Connections to the service, of each process.", 20)
+    ] = 100
+
+
+class Key(Block):
+    """One more unique key of a user."""
+
+    path: Annotated[Dotted, told("Where it stands in the JSON answer.", "contact.email")]
+    ignore_case: Annotated[
+        bool, told("ASCII letters compare without case, as the service does it.", True)
+    ] = False
+
+
+class User(Block):
+    """How to read a user out of a JSON answer. Paths are dotted: `data.user.id`."""
+
+    id: Annotated[Dotted, told("The user's id; a number or a string.", "data.id")] = "id"
+    keys: Annotated[
+        dict[KeyName, Key], told("The other unique keys: an eviction removes the user by all of them.")
+    ] = {}
+    active: (
+        Annotated[
+            Dotted, told("A member that is false for a user whose tokens are not good any more.", "is_active")
+        ]
+        | Unset
+    ) = UNSET
+    secrets: Annotated[
+        list[Text],
+        told(
+            "Names of secret fields, in addition to the built-in list; matched at any depth.",
+            ["hashed_password"],
+        ),
+    ] = []
+    max_size: Annotated[Size, told("A larger answer is passed on and not stored.", "1MiB")] = "256KiB"
+
+
+class View(Block):
+    """One representation of a user. Routes that answer alike share one, and so share its copies."""
+
+    ttl: Annotated[
+        Duration, told("How long a copy is fresh. `USER_CACHE_TTL` wins for the view `users`.", "300s")
+    ]
+    negative_ttl: Annotated[Duration, told('How long "no such user" is kept.', "10s")] = "0s"
+    stale_while_revalidate: Annotated[
+        Duration, told("How long a copy that ran out may be served while a new one is fetched.", "30s")
+    ] = "0s"
+    stale_if_error: Annotated[
+        Duration, told("How long a copy that ran out may be served where the service fails.", "5m")
+    ] = "0s"
+    fields: (
+        Annotated[
+            Annotated[list[Text], Meta(min_length=1)],
+            told(
+                "The only top-level fields that may be stored; an answer with any other is passed on.",
+                ["id", "username"],
+            ),
+        ]
+        | Unset
+    ) = UNSET
+
+
+class Tokens(Block):
+    """How bearer tokens (JWT) are proven here. The keys have one source: a secret, a file, or a key set."""
+
+    secret_env: (
+        Annotated[
+            Variable,
+            told(
+                "The environment variable that holds the shared secret. `JWT_SECRET` unless another "
+                "source is named.",
+                "JWT_SECRET",
+            ),
+        ]
+        | Unset
+    ) = UNSET
+    public_key_file: (
+        Annotated[
+            Text,
+            told("A PEM file of public keys or certificates; a relative path starts at the routes file."),
+        ]
+        | Unset
+    ) = UNSET
+    jwks_url: (
+        Annotated[
+            Annotated[str, Meta(pattern="^https?://")],
+            told(
+                "A key set (RFC 7517), fetched at start and again.",
+                "https://login.example/.well-known/jwks.json",
+            ),
+        ]
+        | Unset
+    ) = UNSET
+    algorithms: (
+        Annotated[
+            Annotated[list[Algorithm], Meta(min_length=1)],
+            told(
+                "What a token may be signed with. HS… is for a secret, the others are for public "
+                "keys. Default: `[HS256]`, or `[RS256, ES256]` with public keys.",
+                ["HS256"],
+            ),
+        ]
+        | Unset
+    ) = UNSET
+    issuer: Annotated[
+        Text | None, told("What `iss` must be; null: not checked.", "https://login.example")
+    ] = None
+    audience: Annotated[Text | None, told("What `aud` must hold; null: not checked.", "users")] = None
+    leeway: Annotated[Duration, told("For clocks that differ, on `exp` and `nbf`.", "5s")] = "0s"
+    subject: Annotated[Dotted, told("The claim that holds the user's id.", "user.id")] = "sub"
+
+
+class Lookup(Block):
+    """Answers one user, or with `many` a list of users, from the cache."""
+
+    by: Annotated[Text, told("`id`, or the name of another key of the user.", "id")]
+    view: Annotated[Text, told("Which representation of the user the route answers.", "users")]
+    many: (
+        Annotated[Text, told("The `list` variable of the match: the route answers an array of users, by id.")]
+        | Unset
+    ) = UNSET
+
+
+class Introspect(Block):
+    """Answers about the caller's token."""
+
+    answer: Annotated[
+        Literal["view", "upstream"],
+        told(
+            "`view`: the caller's user, out of the copies that look-ups share. `upstream`: the "
+            "service's own answer, stored per token.",
+            "view",
+        ),
+    ]
+    view: Annotated[Text, told("Which representation of the user, or of the answer.", "users")]
+
+
+Target = Annotated[
+    dict[KeyName, Annotated[str, Meta(pattern=r"^(token|(path|query|request|response)\..+)$")]],
+    Meta(extra_json_schema={"minProperties": 1, "maxProperties": 1}),
+]
+
+
+class Write(Block):
+    """The users that a request changes."""
+
+    evict: Annotated[
+        Literal["all"] | Annotated[list[Target], Meta(min_length=1)],
+        told(
+            "`all`, or a list of keys and where their values stand: `token`, `path.x`, `query.x`,"
+            " `request.x` or `response.x` (dotted JSON).",
+            "all",
+            [{"id": "token"}],
+        ),
+    ]
+
+
+class Route(Block):
+    """One line of `routes`: what it matches, and one of `lookup`, `introspect`, `write`, `pass`."""
+
+    match: Annotated[
+        Annotated[str, Meta(pattern=r"^[A-Z][A-Z-]*(,[A-Z][A-Z-]*)* /\S*$")],
+        told(
+            "`METHOD[,METHOD] /path/{name[:type]}[?key={name}&key=literal]`. Types: `int`, "
+            "`uuid`, `list`, `path`, or none: one segment. GET implies HEAD.",
+            "GET /users/{id:int}",
+            "PUT,PATCH /users/{id:int}/name",
+        ),
+    ]
+    lookup: Annotated[Lookup, told("The route answers users from the cache.")] | Unset = UNSET
+    introspect: Annotated[Introspect, told("The route answers about the caller's token.")] | Unset = UNSET
+    write: Annotated[Write, told("The route changes users.")] | Unset = UNSET
+    pass_: Annotated[Literal[True], told("The route is forwarded and changes no user.")] | Unset = field(
+        name="pass", default=UNSET
+    )
+    access: (
+        Annotated[
+            Literal["anyone", "token"],
+            told(
+                "Who may be given the shared copy; without it, requests that carry credentials share "
+                "nothing. For look-ups and introspections.",
+                "anyone",
+            ),
+        ]
+        | Unset
+    ) = UNSET
+    secrets: Annotated[
+        Literal["strip", "bypass"],
+        told(
+            "`strip`: secret-looking fields are taken out. `bypass`: such an answer is passed on "
+            "as it is, and nothing of it stored. For look-ups and introspections.",
+            "bypass",
+        ),
+    ] = "strip"
+
+
+class RoutesFile(Block):
+    """The settings of user-cache-proxy: what the users service looks like, and what is cached."""
+
+    version: Annotated[Literal[1], told("The version of this format.")]
+    upstream: Annotated[Upstream, told("Where the service is.")] | Unset = UNSET
+    user: Annotated[User, told("How to read a user out of an answer.")] | Unset = UNSET
+    views: Annotated[dict[ViewName, View], told("The representations of a user, by name.")] = {}
+    tokens: Annotated[Tokens | None, told("How bearer tokens are proven; null: they are not.")] = None
+    on_redis_loss: Annotated[
+        Literal["forward", "reject"],
+        told(
+            "What becomes of a write while Redis can't be told of it. `forward`: it goes on, and "
+            "a replica that still reaches Redis may serve the old user for a while. `reject`: "
+            "503.",
+            "reject",
+        ),
+    ] = "forward"
+    routes: Annotated[list[Route], told("What is done with which request; the first match wins.")] = []
