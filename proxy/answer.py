@@ -41,7 +41,7 @@ class _Clock:
         return self._text
 
 
-_date = _Clock()
+date_now = _Clock()
 
 
 class Answer(web.StreamResponse):
@@ -67,7 +67,7 @@ class Answer(web.StreamResponse):
             method=self._method,
             http_version=self._version,
             keep_alive=self._persists,
-            date=_date(),
+            date=date_now(),
         )
         if isinstance(body, bytes):
             # One write: a head and a small body in two segments cost a round trip where Nagle is on.

@@ -12,11 +12,13 @@ from aiohttp import web
 
 from proxy.admin.api import Admin, guard
 from proxy.admin.peers import Peers
+from proxy.answer import date_now
 from proxy.cache import UserCache, open_users
 from proxy.core.model import Outcome, Request
 from proxy.core.redaction import Redactor
 from proxy.core.settings import Answer, Introspect, Lookup, Settings, TokenSettings, UpstreamSettings
 from proxy.core.tokens import Verifier
+from proxy.fastpath import Replays
 from proxy.handler import make_server, require_c_parser
 from proxy.jwks import PATIENCE, KeyServer, fetch_from, split_url
 from proxy.pipeline import Pipeline, unkeyed
@@ -86,7 +88,12 @@ async def compose(settings: Settings, peers: Sequence[str] = ()) -> AsyncIterato
             peers=Peers(peers),
             keys=keys,
         )
-        yield App(make_server(pipeline), admin.app(), cache, telemetry)
+        replays = None
+        if settings.fast_path:
+            # A user is asked for by more than one client, token and spelling of a head.
+            replays = Replays(2 * settings.memory_entries, date_now, request_log.wants_next_hit)
+            telemetry.elsewhere.append(replays.counted)
+        yield App(make_server(pipeline, replays), admin.app(), cache, telemetry)
 
 
 def observers(*each: Callable[[Outcome], None]) -> Callable[[Outcome], None]:

@@ -13,6 +13,7 @@ import orjson
 from proxy.core.errors import SecretFieldError
 from proxy.core.keys import identify, key_values
 from proxy.core.model import Batch, Entry, Evicted, Fence, Found, Looked, Reason, Ref, Ticket
+from proxy.core.offers import HeldEntry
 from proxy.core.ports import Store
 from proxy.core.redaction import Redactor
 from proxy.core.settings import RedisSettings, UserKey, UserModel
@@ -80,6 +81,10 @@ class UserCache:
     async def get(self, ref: Ref) -> Looked:
         """The stored answer, proven to be that user's; it may be stale."""
         return await self.store.get(ref)
+
+    def hold(self, ref: Ref) -> HeldEntry | None:
+        """What `get` would find in memory now, to be asked later whether it still would."""
+        return self.store.hold(ref)
 
     async def get_many(self, refs: Iterable[Ref]) -> list[Looked]:
         """The same for several, in their order, asked for at once."""

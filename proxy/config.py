@@ -117,6 +117,7 @@ def parse(
             log_hits=given.value("LOG_HITS"),
             send_request_id=given.value("SEND_REQUEST_ID"),
         ),
+        fast_path=given.value("FAST_PATH"),
         routes_file=name,
     )
     _check_together(given, settings)

@@ -39,6 +39,13 @@ OBSERVING: tuple[Setting, ...] = (
         "give requests that have no X-Request-Id one on their way upstream: on or off",
         values.switch,
     ),
+    Setting(
+        "FAST_PATH",
+        None,
+        "on",
+        "answer repeated hits from ready bytes, before they are walked: on or off",
+        values.switch,
+    ),
 )
 
 SETTINGS: tuple[Setting, ...] = (

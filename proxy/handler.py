@@ -24,6 +24,7 @@ from proxy.core.incoming import MethodNotAllowed, checked_target
 from proxy.core.model import Outcome, Reply, Request
 from proxy.core.problems import error_reply, problem_reply
 from proxy.core.replies import finished
+from proxy.fastpath import Replaying, Replays
 
 log = logging.getLogger("proxy.handler")
 
@@ -53,20 +54,22 @@ def require_c_parser() -> None:
         )
 
 
-def make_server(walk: Walk) -> web.Server:
-    """The protocol factory for client connections; each request goes to `walk`."""
-    return _Server(_Edge(walk))
+def make_server(walk: Walk, replays: Replays | None = None) -> web.Server:
+    """The protocol factory for client connections; what `replays` can't answer goes to `walk`."""
+    return _Server(_Edge(walk), replays)
 
 
 class _Server(web.Server):
     """Makes connections whose parse errors are problem+json."""
 
-    def __init__(self, edge: _Edge) -> None:
+    def __init__(self, edge: _Edge, replays: Replays | None) -> None:
         super().__init__(edge, handler_cancellation=True)
+        self._replays = replays
 
     def __call__(self) -> RequestHandler:
         return _Connection(
             self,
+            replays=self._replays,
             loop=self._loop,
             access_log=None,
             keepalive_timeout=KEEP_ALIVE,
@@ -80,16 +83,15 @@ class _Server(web.Server):
         )
 
 
-class _Connection(RequestHandler):
+class _Connection(Replaying):
     """One client connection. `ending`: no request after the ones already read will be answered."""
 
-    __slots__ = ("_body", "_latest", "ending")
+    __slots__ = ("_body", "_latest")
 
     def __init__(self, manager: web.Server, **options: Any) -> None:
         super().__init__(manager, **options)
         self._latest: object = None
         self._body: StreamReader | None = None
-        self.ending = False
 
     def close(self) -> None:
         """The server shuts down: the answer in the making says that it is the last."""
@@ -166,6 +168,8 @@ class _Edge:
         try:
             request = _request(incoming, version)
             reply = await self._walk(request)
+            if reply.offer is not None and keep_alive and isinstance(protocol, _Connection):
+                protocol.learn(incoming._message, reply)  # noqa: SLF001 - what the connection knows it by
             if isinstance(request.body, _Body) and request.body.awaited:
                 # Nobody can tell whether a body follows now, or the next request.
                 keep_alive = False

@@ -37,6 +37,18 @@ class RequestLog:
         if log.isEnabledFor(logging.INFO):
             log.info("request", extra=self._fields(outcome))
 
+    def wants_next_hit(self) -> bool:
+        """A hit is about to be answered without being seen here: whether it is to be seen instead.
+
+        If not, it counts as one of those that the share is of.
+        """
+        if not self._on or not self._share:
+            return False
+        if self._due + self._share >= 1.0:
+            return True
+        self._due += self._share
+        return False
+
     def _sampled(self) -> bool:
         # Every n-th and not at random: the same share, and no number to draw.
         self._due += self._share

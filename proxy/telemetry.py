@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from proxy.core.model import Outcome, XCache
@@ -41,6 +42,8 @@ class Telemetry:
         """Aliases that evictions removed."""
         self.epochs = 0
         """Evictions that dropped everything: asked for, or a write whose user could not be found out."""
+        self.elsewhere: list[Callable[[], Iterable[tuple[Outcome, int]]]] = []
+        """Who counts hits by themselves; asked before the counters are read."""
         self._told: set[tuple[str, str]] = set()
 
     def observe(self, outcome: Outcome) -> None:
@@ -67,6 +70,17 @@ class Telemetry:
         for path in outcome.taken:
             self._taken_out(outcome.route, path)
 
+    def gather(self) -> None:
+        """Takes over what was counted elsewhere."""
+        for source in self.elsewhere:
+            for outcome, count in source():
+                self.requests[outcome.kind] += count
+                self.outcomes[outcome.x_cache.value] += count
+                if outcome.view is not None:
+                    self.views.setdefault(outcome.view, Counter())["hits"] += count
+                if outcome.tier is not None:
+                    self.tiers[outcome.tier.value] += count
+
     def invalidated(self, entries: int, aliases: int, *, everything: bool) -> None:
         """Counts one eviction."""
         self.invalidations += 1
@@ -82,6 +96,7 @@ class Telemetry:
 
     def stats(self) -> dict[str, Any]:
         """The counters as `/stats` shows them; rates in percent."""
+        self.gather()
         hits = sum(view["hits"] for view in self.views.values())
         misses = sum(view["misses"] for view in self.views.values())
         total = hits + misses

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -120,6 +121,8 @@ class Reply:
     reason: bytes
     headers: RawHeaders
     body: bytes | AsyncIterator[bytes] = b""
+    offer: Any = None
+    """A core.offers.Offer where the same request may be answered from memory without another walk."""
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from proxy.core.model import Batch, Entry, Evicted, Fence, Found, Looked, Reason, Ref, Reply, Request, Ticket
+from proxy.core.offers import HeldEntry
 
 
 class Store(Protocol):
@@ -13,6 +14,10 @@ class Store(Protocol):
 
     async def get(self, ref: Ref) -> Looked:
         """The stored answer for `ref`, proven to be that user's (design §7.2); stale ones until `dead`."""
+        ...
+
+    def hold(self, ref: Ref) -> HeldEntry | None:
+        """What `get` would find in this process's memory now, to be asked later whether it still would."""
         ...
 
     async def ticket(self, ref: Ref | None = None) -> Ticket:

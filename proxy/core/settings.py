@@ -263,4 +263,5 @@ class Settings(Discreet, frozen=True, kw_only=True):
     log_level: str = "info"
     log_format: str = "json"
     observing: Observing = Observing()
+    fast_path: bool = True
     routes_file: str = ""

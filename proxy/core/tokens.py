@@ -134,6 +134,8 @@ class Verifier:
             self._jws.register_algorithm(name, _ALGORITHMS[name])
         self._keys = configured_keys(settings)
         self._verified: dict[str, Identity] = {}
+        self.generation = 0
+        """Times that the keys became others."""
 
     def __repr__(self) -> str:
         return f"Verifier({', '.join(self._settings.algorithms)}, {len(self._verified)} remembered)"
@@ -142,6 +144,7 @@ class Verifier:
         """Replaces the keys. Where they are others than before, no token is remembered any more."""
         if self._keys is None or self._keys.keys != keys.keys:
             self._verified.clear()
+            self.generation += 1
         self._keys = keys
 
     def has_keys(self, now: float) -> bool:

@@ -20,6 +20,7 @@ from proxy.leases import Loaded, Shared
 from proxy.steps import body as bodies
 from proxy.steps.callers import Caller, admitted, vouch, vouch_ref
 from proxy.steps.exchange import Exchange
+from proxy.steps.offers import offered
 
 # RFC 5861 §4: what counts as an error that a stale answer may stand in for.
 STALE_IF_STATUS = frozenset({500, 502, 503, 504})
@@ -167,7 +168,9 @@ def _served(
     match policy.plan(found.entry, plan.view, directives, now):
         case policy.Fresh(_, ttl):
             x.outcome.x_cache, x.outcome.tier, x.outcome.ttl = XCache.HIT, found.tier, ttl
-            return from_entry(x.request, found.entry, now), None
+            reply = from_entry(x.request, found.entry, now)
+            offer = offered(x, plan.ref, found, directives, reply)
+            return reply if offer is None else replace(reply, offer=offer), None
         case policy.Stale(_, revalidate):
             if revalidate:
                 _refresh(x, plan)

@@ -18,6 +18,7 @@ from proxy.core.model import (
     Tier,
 )
 from proxy.store import codec
+from proxy.store.hold import Held
 from proxy.store.localfences import LocalFences
 from proxy.store.nobodies import Alias, Nobodies
 from proxy.store.slot import HeldUser, MemoryStats, Slot
@@ -92,6 +93,29 @@ class Memory:
         return self.fences.hides(ref) or (
             ref.key != "id" and self.fences.hides_user(self._aliases.get((ref.key, ref.value)))
         )
+
+    def hold(self, ref: Ref) -> Held | None:
+        """The answer of a user that `look` would find now, if it is one."""
+        user_id = ref.value if ref.key == "id" else self._aliases.get((ref.key, ref.value), "")
+        user = self._users.get(user_id)
+        slot = user.slots.get(ref.slot) if user else None
+        if slot is None or (ref.key != "id" and slot.entry.keys.get(ref.key) != ref.value):
+            return None
+        return Held(self, ref, user_id, slot) if self.keeps(ref, user_id, slot) else None
+
+    def keeps(self, ref: Ref, user_id: str, slot: Slot) -> bool:
+        """See Keeper. It counts as a use of the user, like a look-up."""
+        user = self._users.get(user_id)
+        if user is None or user.slots.get(ref.slot) is not slot:
+            return False
+        if ref.key != "id" and self._aliases.get((ref.key, ref.value)) != user_id:
+            return False
+        if self.fences.standing and self._is_fenced(ref):
+            return False
+        if slot.until is not None and slot.until <= self._monotonic():
+            return False
+        self._users.move_to_end(user_id)
+        return True
 
     def _slot(self, user: HeldUser | None, ref: Ref) -> Looked:
         slot = user.slots.get(ref.slot) if user else None

@@ -11,6 +11,7 @@ from proxy.core.errors import StoreError
 from proxy.core.model import Absent, Batch, Entry, Evicted, Fence, Found, Looked, Reason, Ref, Ticket
 from proxy.core.ports import Membership
 from proxy.store.bracket import Bracket
+from proxy.store.hold import Held
 from proxy.store.memory import MemoryStore
 from proxy.store.nobodies import Alias
 from proxy.store.recovery import Recovery
@@ -96,6 +97,14 @@ class TieredStore:
         if isinstance(looked, Found) and self._remembers:
             self.memory.put(ref, looked.entry, local)
         return looked
+
+    def hold(self, ref: Ref) -> Held | None:
+        """See Store; only of what memory holds, and good while memory may be used."""
+        found = self.memory.hold(ref) if self._remembers else None
+        return None if found is None else found.behind(self._may_remember)
+
+    def _may_remember(self) -> bool:
+        return self._remembers
 
     async def ticket(self, ref: Ref | None = None) -> Ticket:
         """See Store. Without `seq` the answer can be stored in memory only."""

@@ -1,0 +1,414 @@
+"""The fast path on real sockets: what it answers, byte for byte, and what it must leave to the walk."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import RequestHandler
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.core.model import Batch
+from proxy.core.tokenkeys import KeySet
+from proxy.fastpath import LONGEST, Replays
+from tests.valkey import Valkey
+from tests.walk import Bench, bench, token_for
+
+_MOVING = re.compile(rb"(Age: |ttl=|Date: )[^\r]*")
+ALICE = token_for(1)
+
+
+class Client:
+    """One kept-alive connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def send(self, data: bytes) -> None:
+        """Sends bytes as they are."""
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def answer(self) -> bytes:
+        """The next answer: head and body."""
+        async with asyncio.timeout(10):
+            head = await self.reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+            return head + (await self.reader.readexactly(int(length[1])) if length else b"")
+
+    async def ask(self, data: bytes) -> bytes:
+        """Sends, and the answer."""
+        await self.send(data)
+        return await self.answer()
+
+
+@asynccontextmanager
+async def client(at: Bench) -> AsyncIterator[Client]:
+    """A connection to the proxy."""
+    place = urlsplit(at.url)
+    reader, writer = await asyncio.open_connection(place.hostname, place.port)
+    try:
+        yield Client(reader, writer)
+    finally:
+        writer.close()
+
+
+def get(target: str, *lines: str) -> bytes:
+    """A request head."""
+    return "\r\n".join((f"GET {target} HTTP/1.1", "Host: users", *lines, "", "")).encode()
+
+
+def bearer(token: str) -> str:
+    """The line of a token."""
+    return f"Authorization: Bearer {token}"
+
+
+def replays(at: Bench) -> Replays:
+    """The ready answers of a proxy."""
+    found: Any = at.app.server
+    return found._replays  # type: ignore[no-any-return]
+
+
+@asynccontextmanager
+async def counting(at: Bench, expected: int) -> AsyncIterator[None]:
+    """Asserts how many requests are answered without a walk meanwhile."""
+    before = dict(at.app.telemetry.stats()["requests"])
+    yield
+    counted = sum(count for _, count in replays(at).counted())
+    assert expected == counted, before
+
+
+async def warm(c: Client, head: bytes) -> bytes:
+    """Three times: a miss, a hit that is offered, a hit that is ready; the second answer."""
+    await c.ask(head)
+    walked = await c.ask(head)
+    assert b"X-Cache: HIT" in walked, walked
+    return walked
+
+
+async def test_the_fast_answer_is_the_walks_byte_for_byte() -> None:
+    """But for Age, ttl and Date, which are right for the moment."""
+    async with bench() as at, client(at) as c:
+        me = await at.get("/users/1")
+        email = str(me.json()["email"])
+        heads = [
+            get("/users/1"),
+            get(f"/users/by-email/{email}", bearer(ALICE)),
+            get("/auth/me", bearer(ALICE)),
+            get("/auth/introspect", bearer(ALICE)),
+        ]
+        for head in heads:
+            walked = await warm(c, head)
+            async with counting(at, 3):
+                again = [await c.ask(head) for _ in range(3)]
+            assert {_MOVING.sub(b"", walked)} == {_MOVING.sub(b"", one) for one in again}, head
+
+
+async def test_fast_hits_are_counted() -> None:
+    """By kind, view and tier, as /stats and /metrics show them."""
+    async with bench() as at, client(at) as c:
+        await warm(c, get("/users/1"))
+        before = at.app.telemetry.stats()
+        for _ in range(5):
+            await c.ask(get("/users/1"))
+        after = at.app.telemetry.stats()
+        assert 5 == after["hits"] - before["hits"]
+        assert 5 == after["requests"]["lookup"] - before["requests"]["lookup"]
+        assert 5 == after["x_cache"]["HIT"] - before["x_cache"]["HIT"]
+        assert 5 == after["tiers"]["memory"] - before["tiers"]["memory"]
+
+
+async def test_names_of_requests_do_not_matter() -> None:
+    """A trace and an id per request; a line that nobody knows does matter."""
+    async with bench() as at, client(at) as c:
+        trace = "traceparent: 00-{0:032x}-{0:016x}-01"
+        await warm(c, get("/users/1", "Accept: */*", "X-Request-Id: 0", trace.format(1)))
+        async with counting(at, 10):
+            for number in range(2, 12):
+                head = get("/users/1", "Accept: */*", f"X-Request-Id: {number}", trace.format(number))
+                assert b"X-Cache: HIT" in await c.ask(head)
+        async with counting(at, 0):
+            await c.ask(get("/users/1", "Accept: */*", "X-Unknown: 1"))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("Cache-Control: no-cache",),
+        ("Pragma: no-cache",),
+        ("Cache-Control: max-age=60",),
+        ("If-None-Match: *",),
+        ("Connection: close",),
+        ("X-HTTP-Method-Override: DELETE",),
+        ("X_HTTP_Method_Override: DELETE",),
+        ("Upgrade: h2c", "Connection: upgrade"),
+        ("Transfer-Encoding: chunked", "", "0"),
+    ],
+)
+async def test_what_asks_for_more_is_walked(lines: tuple[str, ...]) -> None:
+    """However often it comes, and however hot the plain request is."""
+    async with bench() as at:
+        async with client(at) as c:
+            await warm(c, get("/users/1"))
+        async with counting(at, 0):
+            for _ in range(3):
+                async with client(at) as c:
+                    await c.ask(get("/users/1", *lines))
+
+
+async def test_an_eviction_is_seen_by_the_next_request() -> None:
+    """By id, by alias, everything, a fence, and a fresh copy under the old head."""
+    async with bench() as at, client(at) as c:
+        head = get("/users/1")
+        store: Any = at.app.cache.store
+        email = str((await at.get("/users/1")).json()["email"])
+        for drop in (
+            lambda: store.evict(["1"]),
+            lambda: store.evict([], everything=True),
+            lambda: store.evict([], [("email", email)]),
+        ):
+            await warm(c, head)
+            await drop()
+            assert b"X-Cache: MISS" in await c.ask(head)
+        await warm(c, head)
+        fence = await store.fence(Batch(("1",)))
+        assert b"X-Cache: HIT" not in await c.ask(head)
+        await store.settle(fence, None)
+
+
+async def test_a_write_is_seen_by_the_next_request() -> None:
+    """The body is the new one, on the same head and connection."""
+    async with bench() as at, client(at) as c:
+        head = get("/users/1")
+        await warm(c, head)
+        await c.ask(head)
+        done = await at.ask("PUT", "/profile", token=ALICE, json={"bio": "changed"})
+        assert 200 == done.status, done.body
+        assert b"changed" in await c.ask(head)
+
+
+async def test_a_deactivated_user_is_refused_at_once() -> None:
+    """The caller's own state is asked for on each hit, though the answer is about somebody else."""
+    async with bench() as at, client(at) as c:
+        email = str((await at.get("/users/2")).json()["email"])
+        head = get(f"/users/by-email/{email}", bearer(ALICE))
+        await at.get("/auth/me", token=ALICE)
+        await warm(c, head)
+        async with counting(at, 1):
+            await c.ask(head)
+        await at.app.cache.evict(["1"])
+        async with counting(at, 0):
+            await c.ask(head)
+
+
+async def test_a_token_ends_with_its_time() -> None:
+    """Not a second later."""
+    async with bench() as at, client(at) as c:
+        head = get("/auth/me", bearer(token_for(1, exp=int(time.time()) + 2)))
+        await warm(c, head)
+        async with counting(at, 1):
+            await c.ask(head)
+        await asyncio.sleep(2.1)
+        async with counting(at, 0):
+            assert b"HTTP/1.1 401" in await c.ask(head)
+
+
+async def test_other_keys_end_all_tokens() -> None:
+    """What the old key signed is not believed once there is another."""
+    async with bench() as at, client(at) as c:
+        head = get("/auth/me", bearer(ALICE))
+        await warm(c, head)
+        for ready in replays(at)._ready.values():
+            for hold in ready.offer.holds:
+                verifier = getattr(hold, "_verifier", None)
+                if verifier is not None:
+                    verifier.use(KeySet(()))
+        async with counting(at, 0):
+            assert b"X-Cache: BYPASS" in await c.ask(head)
+
+
+async def test_an_expired_answer_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither after its time, nor before it, as after a clock that was set back."""
+    async with bench() as at, client(at) as c:
+        head = get("/users/1")
+        for shift in (301.0, -10.0):
+            await warm(c, head)
+            with monkeypatch.context() as patch:
+                patch.setattr("proxy.fastpath.time", lambda shift=shift: time.time() + shift)
+                async with counting(at, 0):
+                    await c.ask(head)
+
+
+async def test_memory_without_a_lease_is_not_used(valkey: Valkey) -> None:
+    """The feed's lease is read from the clock on each hit (trap 44)."""
+    async with bench(redis=valkey.url) as at, client(at) as c:
+        store: Any = at.app.cache.store
+        await store._feed.proven()
+        head = get("/users/1")
+        await warm(c, head)
+        async with counting(at, 1):
+            await c.ask(head)
+        store._feed._clock = lambda: time.monotonic() + 60
+        async with counting(at, 0):
+            await c.ask(head)
+
+
+async def test_a_body_that_looks_like_a_known_head_is_a_body() -> None:
+    """In its own segment, with a length, in chunks; the requests behind it are answered once each."""
+    async with bench() as at, client(at) as c:
+        head = get("/users/1")
+        await warm(c, head)
+        length = f"POST /auth/login HTTP/1.1\r\nHost: users\r\nContent-Length: {len(head)}\r\n\r\n".encode()
+        chunked = (
+            b"POST /auth/login HTTP/1.1\r\nHost: users\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n"
+            % len(head)
+        )
+        for start, end in ((length, b""), (chunked, b"\r\n0\r\n\r\n")):
+            async with counting(at, 0):
+                await c.send(start)
+                await asyncio.sleep(0.05)  # a segment of its own
+                await c.send(head)
+                await asyncio.sleep(0.05)
+                await c.send(end)
+                assert b"X-Cache: HIT" not in await c.answer()
+            assert b"X-Cache: HIT" in await c.ask(head)
+            async with counting(at, 1):
+                await c.ask(head)
+
+
+async def test_half_a_head_is_not_forgotten() -> None:
+    """A known head that comes in two pieces, and one that follows half of another."""
+    async with bench() as at, client(at) as c:
+        head = get("/users/1")
+        await warm(c, head)
+        for cut in (1, 10, len(head) - 1):
+            await c.send(head[:cut])
+            await asyncio.sleep(0.02)
+            await c.send(head[cut:])
+            assert b"X-Cache: HIT" in await c.answer()
+        await c.send(b"GET /users/2 HTTP/1.1\r\nHost: users\r\nX: ")
+        await asyncio.sleep(0.02)
+        assert b"HTTP/1.1 400" in await c.ask(head), "it has two Host lines"
+
+
+async def test_pipelined_requests_are_answered_in_order() -> None:
+    """Known and unknown ones mixed, more than are answered at once."""
+    async with bench() as at, client(at) as c:
+        heads = [get(f"/users/{number}") for number in (1, 2, 3)]
+        for head in heads:
+            await warm(c, head)
+        unknown = get("/users/4", "X-Unknown: 1")
+        mixed = [*heads, unknown, *heads * 10, unknown, *heads]
+        await c.send(b"".join(mixed))
+        ids = [re.search(rb'"id": ?(\d+)', await c.answer()) for _ in mixed]
+        expected = [1, 2, 3, 4, *[1, 2, 3] * 10, 4, 1, 2, 3]
+        assert expected == [int(found[1]) for found in ids if found]
+
+
+async def test_a_client_that_does_not_read_leaves_the_fast_path() -> None:
+    """What waits for it stays bounded, and it gets all its answers in the end."""
+    async with bench() as at, client(at) as c:
+        head = get("/users/1")
+        answer = await warm(c, head)
+        count = 20_000
+        sending = asyncio.ensure_future(c.send(head * count))
+        await asyncio.sleep(0.3)
+        (one,) = [each for each in at.app.server.connections if isinstance(each, RequestHandler)]
+        assert one.transport is not None
+        assert one.transport.get_write_buffer_size() < 64 * 1024 + 300 * len(answer)
+        for _ in range(count):
+            await c.answer()
+        await sending
+
+
+async def test_the_switch_turns_it_off() -> None:
+    """`FAST_PATH=off`: everything is walked."""
+    async with bench(env={"FAST_PATH": "off"}) as at, client(at) as c:
+        assert b"X-Cache: HIT" in await warm(c, get("/users/1"))
+        assert None is replays(at)
+
+
+async def test_hits_that_are_to_be_logged_are_walked() -> None:
+    """A quarter of them is a quarter, whichever way they were answered."""
+    async with bench(env={"LOG_HITS": "25%"}) as at, client(at) as c:
+        await warm(c, get("/users/1"))
+        async with counting(at, 15):
+            for _ in range(20):
+                await c.ask(get("/users/1"))
+
+
+async def test_idle_time_begins_anew_with_a_fast_answer() -> None:
+    """aiohttp's timer finds the connection used."""
+    async with bench() as at, client(at) as c:
+        await warm(c, get("/users/1"))
+        (one,) = at.app.server.connections
+        before = one._next_keepalive_close_time
+        await asyncio.sleep(0.01)
+        await c.ask(get("/users/1"))
+        assert one._next_keepalive_close_time > before
+
+
+async def test_ready_answers_are_bounded() -> None:
+    """The oldest go first; long heads are never kept."""
+    async with bench(env={"MEMORY_CACHE_ENTRIES": "2"}) as at, client(at) as c:
+        for number in range(10):
+            await warm(c, get("/users/1", f"X-N: {number}"))
+        await warm(c, get("/users/1", "X: " + "x" * LONGEST))
+        assert 4 == len(replays(at))
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_a_changed_head_is_never_taken_for_the_known_one(data: st.DataObject) -> None:
+    """One byte more, less or other anywhere: nothing is ready for it but what a trace's value may hold."""
+    ready = Replays(10, lambda: b"")
+    known = get("/users/1", bearer(ALICE), "X-Request-Id: a")
+    asked: list[bytes] = []
+
+    class Spy(dict[bytes, Any]):
+        def get(self, key: bytes, default: Any = None) -> Any:
+            asked.append(key)
+            return default
+
+    ready._ready = Spy()
+    ready.answer(known)
+    own = asked[-1]
+    asked.clear()
+    at = data.draw(st.integers(0, len(known) - 1))
+    byte = data.draw(st.binary(min_size=0, max_size=2))
+    changed = known[:at] + byte + known[at + 1 :]
+    ready.answer(changed)
+    value = known.index(b"X-Request-Id: ") + 13
+    if own in asked:
+        harmless = changed == known or (at >= value and re.fullmatch(rb"[\t -~]*", changed[value:-4]))
+        assert harmless or changed.lower() == known.lower(), changed
+
+
+def test_aiohttp_is_as_this_module_knows_it() -> None:
+    """A new aiohttp that has other insides fails here, and not in front of a client."""
+    for name in (
+        "_messages",
+        "_waiter",
+        "_buffer_paused",
+        "_next_keepalive_close_time",
+        "_keepalive_timeout",
+    ):
+        assert any(name in kind.__dict__.get("__slots__", ()) for kind in RequestHandler.__mro__), name
+    assert EMPTY_PAYLOAD.is_eof()
+    loop = asyncio.new_event_loop()
+    try:
+        parser = HttpRequestParser(RequestHandler.__new__(RequestHandler), loop, 1024)
+        ((message, payload),), upgraded, tail = parser.feed_data(get("/x"))
+        assert (True, False, b"") == (payload is EMPTY_PAYLOAD, upgraded, tail)
+        assert isinstance(message, RawRequestMessage)
+    finally:
+        loop.close()
