@@ -5,6 +5,7 @@ COPY requirements-serve.lock ./
 RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements-serve.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY proxy proxy
+COPY upstream_stub upstream_stub
 # What only builds is taken out again: the final image gets the environment without it.
 RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation . \
     && /venv/bin/pip uninstall --quiet --yes setuptools pip

@@ -263,6 +263,12 @@ class Route(Block):
     ] = "strip"
 
 
+class Keys(Block):
+    """Where the keys are."""
+
+    key_env: Annotated[Variable, told("The environment variable that holds them.", "USERS_CACHE_KEY")]
+
+
 class RoutesFile(Block):
     """The settings of user-cache-proxy: what the users service looks like, and what is cached."""
 
@@ -280,4 +286,15 @@ class RoutesFile(Block):
             "reject",
         ),
     ] = "forward"
+    hash_keys: (
+        Annotated[
+            bool | Keys,
+            told("Users are kept under hashes of their keys; the secret is in `CACHE_HASH_KEY`.", True),
+        ]
+        | Unset
+    ) = UNSET
+    encrypt: (
+        Annotated[bool | Keys, told("Answers in Redis are sealed; the key is in `CACHE_ENCRYPT_KEY`.", True)]
+        | Unset
+    ) = UNSET
     routes: Annotated[list[Route], told("What is done with which request; the first match wins.")] = []

@@ -20,6 +20,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SCHEMA = configdoc.schema()
 CHECK = jsonschema.Draft202012Validator(SCHEMA)
 
+KEY = "00112233445566778899aabbccddeeff" * 2
+ENVIRONMENT = {
+    "JWT_SECRET": "s" * 32,
+    **dict.fromkeys(("USERS_CACHE_KEY", "CACHE_HASH_KEY", "CACHE_ENCRYPT_KEY"), KEY),
+}
+
 # Every block once, each with no more than it needs.
 BARE = """\
 version: 1
@@ -27,6 +33,8 @@ upstream: {}
 user: {keys: {email: {path: email}}}
 views: {users: {ttl: 60s}}
 tokens: {}
+hash_keys: {key_env: USERS_CACHE_KEY}
+encrypt: {key_env: USERS_CACHE_KEY}
 routes:
   - {match: "GET /users/{id:int}", lookup: {by: id, view: users}}
   - {match: "GET /me", introspect: {answer: view, view: users}}
@@ -37,7 +45,7 @@ routes:
 
 def read(value: Any) -> Any:
     """The settings that a document amounts to."""
-    return parse(yaml.safe_dump(value).encode(), "routes.yaml", {"JWT_SECRET": "s" * 32})
+    return parse(yaml.safe_dump(value).encode(), "routes.yaml", ENVIRONMENT)
 
 
 def blocks(path: str = "", block: dict[str, Any] = SCHEMA) -> Iterator[tuple[str, dict[str, Any]]]:
