@@ -27,7 +27,7 @@ endef
 .DELETE_ON_ERROR:
 # The jobs share one environment and one tree: `make -j` runs them one after another, in the order given.
 .NOTPARALLEL:
-.PHONY: help run test soak lint format docs lock image image-test deploy-test clean force
+.PHONY: help run test conformance soak lint format docs lock image image-test deploy-test clean force
 
 # A virtual environment knows its own place, and breaks when its interpreter goes away: the stamp holds the
 # folder it was made in, and is read with that interpreter. Anything else there means: install again.
@@ -43,6 +43,9 @@ run: $(STAMP) ## start the demo (ARGS="…" is passed on)
 
 test: $(STAMP) ## run all tests (ARGS="…" is passed on to pytest)
 	@exec $(BIN)/python -m pytest $(ARGS)
+
+conformance: $(STAMP) ## the public HTTP cache suite through a resource route; needs node and npm (ARGS="--id …")
+	@exec $(BIN)/python -m tests.conformance $(ARGS)
 
 soak: $(STAMP) ## real processes under load and faults, every read judged (SECONDS=300, ARGS="--seed 2")
 	@exec $(BIN)/python -m tests.soak --seconds $(SECONDS) $(ARGS)

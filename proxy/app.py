@@ -53,7 +53,7 @@ async def compose(settings: Settings, peers: Sequence[str] = ()) -> AsyncIterato
         stack.push_async_callback(upstream.close)
         cache = await stack.enter_async_context(
             UserCache(
-                open_users(settings.redis, settings.memory_entries),
+                open_users(settings.redis, settings.memory_entries, settings.resource_memory),
                 model=settings.user,
                 wait_timeout=settings.upstream.timeout,
             )

@@ -18,7 +18,7 @@ from proxy.core.ports import Store
 from proxy.core.redaction import Redactor
 from proxy.core.settings import RedisSettings, UserKey, UserModel
 from proxy.leases import Leases
-from proxy.store.opened import Join, open_store
+from proxy.store.opened import MOST, Join, open_store
 
 log = logging.getLogger("proxy.cache")
 
@@ -32,7 +32,7 @@ DEFAULT_MODEL = UserModel(
 )
 
 
-def open_users(redis: RedisSettings, max_users: int) -> Store:
+def open_users(redis: RedisSettings, max_users: int, resource_bytes: int = MOST) -> Store:
     """The store that the settings ask for, joined to the feed of its replicas where there is Redis."""
 
     def feed() -> Join:
@@ -40,7 +40,7 @@ def open_users(redis: RedisSettings, max_users: int) -> Store:
 
         return join
 
-    return open_store(redis, max_users, feed)
+    return open_store(redis, max_users, feed, resource_bytes=resource_bytes)
 
 
 class UserCache:

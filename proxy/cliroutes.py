@@ -11,7 +11,7 @@ from proxy.core.forwarding import has_override
 from proxy.core.headers import Headers
 from proxy.core.keys import key_value, redis_key
 from proxy.core.routing import READS, Match, Router
-from proxy.core.settings import Introspect, Lookup, Pass, Route, Settings, Target, UserModel, Write
+from proxy.core.settings import Introspect, Lookup, Pass, Resource, Route, Settings, Target, UserModel, Write
 
 # Longer than any algorithm asks for, so that the stand-in raises no warning of its own.
 _STAND_IN = "0" * 64
@@ -62,6 +62,8 @@ def described(settings: Settings, route: Route) -> dict[str, Any]:
         case Write() as action:
             evicts = ["everything"] if action.all else [_evicted(target) for target in action.targets]
             told |= {"evicts": evicts}
+        case Resource():
+            told |= {"key": "url", "access": _access(route), "evicts": ["its URL, by any write there"]}
         case Pass():
             pass
     if isinstance(route.action, Lookup | Introspect):

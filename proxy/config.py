@@ -15,6 +15,7 @@ from proxy.configblocks import read_upstream, read_user, read_views
 from proxy.configfile import Reader
 from proxy.configgiven import NOTHING, SETTINGS, Flags, Given, Setting
 from proxy.configprivacy import PrivacyBlock, doubts, encrypt_keys, hash_keys, read_privacy
+from proxy.configresources import MEMORY, read_resource_memory
 from proxy.configroutes import Blocks, read_routes
 from proxy.configtokens import ReadFile, TokenBlock, no_files, read_tokens
 from proxy.core.errors import ConfigError
@@ -36,7 +37,18 @@ from proxy.core.settings import (
 __all__ = ["SETTINGS", "Setting", "load", "parse", "warnings"]
 
 PACKAGED = Path(__file__).with_name("routes.yaml")
-BLOCKS = ("version", "upstream", "user", "views", "tokens", "on_redis_loss", "hash_keys", "encrypt", "routes")
+BLOCKS = (
+    "version",
+    "upstream",
+    "user",
+    "views",
+    "tokens",
+    "on_redis_loss",
+    "hash_keys",
+    "encrypt",
+    "resources",
+    "routes",
+)
 
 
 def load(environ: Mapping[str, str], flags: Flags = NOTHING) -> Settings:
@@ -108,6 +120,7 @@ def parse(
         admin=given.value("ADMIN_LISTEN"),
         admin_token=given.value("ADMIN_TOKEN", None),
         memory_entries=given.value("MEMORY_CACHE_ENTRIES"),
+        resource_memory=file.resource_memory,
         workers=given.value("WORKERS") or cores,
         mode=given.value("MODE"),
         log_level=given.value("LOG_LEVEL"),
@@ -148,6 +161,7 @@ class _File:
     routes: tuple[Route, ...]
     reject_writes: bool
     privacy: PrivacyBlock
+    resource_memory: int
     readable: bool
 
     @classmethod
@@ -162,6 +176,7 @@ class _File:
                 (),
                 reject_writes=False,
                 privacy=PrivacyBlock(),
+                resource_memory=MEMORY,
                 readable=False,
             )
         reader.table(root, BLOCKS)
@@ -170,7 +185,8 @@ class _File:
         views, tokens = read_views(reader, root), read_tokens(reader, root, read_file)
         routes = read_routes(reader, root, Blocks(user, tuple(views), has_tokens=tokens is not None))
         reject = reader.value(root, "on_redis_loss", _on_redis_loss, False)
-        return cls(upstream, user, views, tokens, routes, reject, read_privacy(reader, root), readable=True)
+        privacy, memory = read_privacy(reader, root), read_resource_memory(reader, root)
+        return cls(upstream, user, views, tokens, routes, reject, privacy, memory, readable=True)
 
 
 def _version(text: str) -> int:

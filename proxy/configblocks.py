@@ -19,7 +19,7 @@ from proxy.configvalues import (
 from proxy.core.settings import UpstreamSettings, UserKey, UserModel, View
 
 # What the Redis keys of design §6 and the words of `evict` already mean.
-RESERVED = frozenset({"id", "token", "seq", "epoch", "member", "members", "feed", "all", "revoke"})
+RESERVED = frozenset({"id", "url", "token", "seq", "epoch", "member", "members", "feed", "all", "revoke"})
 
 
 def read_upstream(reader: Reader, root: Node) -> UpstreamSettings:

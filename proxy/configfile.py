@@ -23,7 +23,6 @@ _WRONG = "wrong"
 _TAG = "tag:yaml.org,2002:"
 _INSTEAD = {
     "revoke": "remove it or use 'pass: true'",
-    "resource": "remove the route, its requests are then forwarded",
     **dict.fromkeys(("allow", "require", "ttl_overrides"), "remove it"),
 }
 

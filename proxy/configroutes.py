@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from proxy.configfile import Node, Reader
+from proxy.configresources import read_resource
 from proxy.configvalues import choice, did_you_mean, later, quoted
 from proxy.core.settings import (
     Access,
@@ -25,7 +26,7 @@ from proxy.core.settings import (
 )
 from proxy.core.template import covers, parse_template, path_variables, query_variables
 
-ACTIONS = ("lookup", "introspect", "write", "pass")
+ACTIONS = ("lookup", "introspect", "write", "resource", "pass")
 CACHED = ("access", "secrets")
 PLACES = ("token", "path.x", "query.x", "request.x", "response.x")
 
@@ -71,7 +72,7 @@ def _route(reader: Reader, node: Node, blocks: Blocks) -> Route | None:
     table = reader.table(node, known)
     template = reader.required(table, "match", _template, None, "'GET /users/{id:int}'")
     given = [name for name in ACTIONS if name in table]
-    if len(given) != 1 and not (not given and "resource" in table):
+    if len(given) != 1:
         told = f"has {' and '.join(given)}; keep one" if given else f"has no action; give {_any_of(ACTIONS)}"
         reader.wrong(node, told)
     if template is None or len(given) != 1:
@@ -80,7 +81,9 @@ def _route(reader: Reader, node: Node, blocks: Blocks) -> Route | None:
     if given[0] in ("write", "pass"):
         for name in CACHED:
             if name in table:
-                reader.wrong(table.members[name], "is for lookup and introspect routes only; remove it")
+                reader.wrong(
+                    table.members[name], "is for lookup, introspect and resource routes only; remove it"
+                )
     elif template.methods != {"GET"}:
         reader.wrong(table.members["match"], f"{given[0]} routes answer reads; the method must be GET")
     access = reader.value(table, "access", _access, Access.UNSET)
@@ -100,6 +103,8 @@ def _action(reader: Reader, node: Node, kind: str, template: Template, blocks: B
             return _introspect(reader, node, template, blocks)
         case "write":
             return _write(reader, node, template, blocks)
+        case "resource":
+            return read_resource(reader, node, template)
         case _:
             if node.kind != "bool" or node.text.lower() != "true":
                 reader.wrong(node, "must be 'pass: true'")

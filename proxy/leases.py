@@ -121,8 +121,11 @@ class Leases:
             if isinstance(landed, Found):
                 # A write may have been answered since that was read, and before this caller came.
                 again = await self._store.get(ref)
-                if isinstance(again, Found) and again.entry.expires > self._now():
-                    return Shared(again, collapsed=True)
+                if isinstance(again, Found):
+                    if again.entry.expires > self._now():
+                        return Shared(again, collapsed=True)
+                    # Stale as soon as it is there (RFC 9111 §5.2.2.4): waiting in line for it helps nobody.
+                    break
             elif landed is not None:
                 if landed.error is not None:
                     raise landed.error

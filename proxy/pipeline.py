@@ -15,12 +15,14 @@ from proxy.core.model import Outcome, Reason, Reply, Request
 from proxy.core.observing import REQUEST_ID, request_id, trace_id
 from proxy.core.problems import error_reply, problem_reply
 from proxy.core.replies import finished
-from proxy.core.routing import READS, Match, Router
-from proxy.core.settings import Introspect, Lookup, Mode, Pass, Write
+from proxy.core.routing import OTHER_SAFE, READS, Match, Router
+from proxy.core.settings import Introspect, Lookup, Mode, Pass, Resource, Write
 from proxy.steps.batch import Batches, batch
 from proxy.steps.exchange import Exchange, Services, send
 from proxy.steps.introspect import introspect
+from proxy.steps.invalidate import invalidating
 from proxy.steps.lookup import bypass, lookup
+from proxy.steps.resource import resource
 from proxy.steps.write import write
 
 # RFC 6750 §3: the challenge that goes with a refused token.
@@ -67,6 +69,13 @@ class Pipeline:
         return request, Outcome(method=request.method, request_id=name, trace_id=trace_id(headers))
 
     async def _walk(self, request: Request, outcome: Outcome) -> Reply:
+        safe = request.method in READS or request.method in OTHER_SAFE
+        if (not safe or has_override(request.headers)) and self.router.is_resource(request.target):
+            # Whatever serves it: what is stored of its URL goes with its success.
+            return await invalidating(self.services, request, outcome, lambda: self._route(request, outcome))
+        return await self._route(request, outcome)
+
+    async def _route(self, request: Request, outcome: Outcome) -> Reply:
         match = self.match(request.method, request.target, request.headers)
         if match is None:
             outcome.reason = Reason.NO_ROUTE
@@ -85,6 +94,9 @@ class Pipeline:
             return await x.forward()
         outcome.kind = "introspect" if isinstance(action, Introspect) else "lookup"
         why = unkeyed(request)
+        if isinstance(action, Resource):
+            outcome.kind = "resource"
+            return await resource(x, action, why)
         if why is not None:
             return await bypass(x, why)
         match action:

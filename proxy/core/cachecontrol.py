@@ -106,7 +106,7 @@ def request_directives(headers: Headers) -> RequestDirectives:
     max_stale = None
     if "max-stale" in found:
         max_stale = LARGEST if found["max-stale"] is None else delta_seconds(found["max-stale"])
-    return RequestDirectives(
+    asked = RequestDirectives(
         no_store="no-store" in found,
         no_cache="no-cache" in found,
         max_age=(delta_seconds(found["max-age"]) or 0) if "max-age" in found else None,
@@ -114,6 +114,8 @@ def request_directives(headers: Headers) -> RequestDirectives:
         min_fresh=delta_seconds(found.get("min-fresh")),
         only_if_cached="only-if-cached" in found,
     )
+    # Extensions alone ask for nothing.
+    return NO_DIRECTIVES if asked == NO_DIRECTIVES else asked
 
 
 _MONTHS = {

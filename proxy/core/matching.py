@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Generic, Protocol, TypeVar
 
-from proxy.core.settings import Literal, Lookup, Part, Route, Var, VarType, Write
+from proxy.core.settings import Literal, Lookup, Part, Resource, Route, Var, VarType, Write
 from proxy.core.spelling import PATTERNS, Value, decoded, exact, exact_query, loose
 
 Parameters = Mapping[str, set[str | None]]
@@ -19,10 +19,12 @@ NEVER = sys.maxsize
 class Exact:
     """A route that is matched in its one exact spelling."""
 
-    __slots__ = ("_path", "_query", "_types", "first", "length", "open", "order", "route")
+    __slots__ = ("_any_query", "_path", "_query", "_types", "first", "length", "open", "order", "route")
 
     def __init__(self, order: int, route: Route) -> None:
         segments = route.template.segments
+        # Its key is the whole URL, so no input is without a key.
+        self._any_query = isinstance(route.action, Resource)
         self.order, self.route = order, route
         self.first, self.length, self.open = _shape(segments)
         self._types = [(part.name, part.type) for part in segments if isinstance(part, Var)]
@@ -32,7 +34,7 @@ class Exact:
     def values(self, path: str, pairs: list[str]) -> dict[str, Value] | None:
         """The variables' values, or None where the spelling is not exactly the template's."""
         found = self._path.fullmatch(path)
-        if found is None or len(pairs) != len(self._query):
+        if found is None or (len(pairs) != len(self._query) and not self._any_query):
             return None
         values: dict[str, Value] = {}
         for (name, kind), raw in zip(self._types, found.groups(), strict=True):
@@ -40,7 +42,7 @@ class Exact:
             if value is None:
                 return None
             values[name] = value
-        return self._query_values(pairs, values) if pairs else values
+        return self._query_values(pairs, values) if self._query else values
 
     def _query_values(self, pairs: list[str], values: dict[str, Value]) -> dict[str, Value] | None:
         seen = dict(pair.split("=", 1) for pair in pairs if "=" in pair)

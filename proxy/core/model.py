@@ -44,6 +44,7 @@ class Reason(StrEnum):
     REQUEST_UPGRADE = "request-upgrade"
     REQUEST_METHOD = "request-method"
     REQUEST_NO_STORE = "request-no-store"
+    REQUEST_PRECONDITION = "request-precondition"
     KEY_UNUSABLE = "key-unusable"
     CREDENTIALS = "credentials"
     TOKEN_MISSING = "token-missing"
@@ -68,6 +69,7 @@ class Reason(StrEnum):
     REQUEST_MAX_AGE = "request-max-age"
     REQUEST_MIN_FRESH = "request-min-fresh"
     FENCED = "fenced"
+    VARY_MISS = "vary-miss"
     ALIAS_UNPROVEN = "alias-unproven"
     CORRUPT = "corrupt"
     STORE_DOWN = "store-down"
@@ -89,6 +91,7 @@ class Reason(StrEnum):
     SECRET_FOUND = "secret-found"
     NO_TTL = "no-ttl"
     HOST_REFLECTED = "host-reflected"
+    ENDLESS = "endless"
     STALE_FILL = "stale-fill"
     UPSTREAM_FAILED = "upstream-failed"
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from proxy.core.cachecontrol import (
     LARGEST,
     NO_DIRECTIVES,
     RequestDirectives,
-    delta_seconds,
-    http_date,
     parse,
     request_directives,
 )
+from proxy.core.freshness import age_of, stated_lifetime
 from proxy.core.headers import Headers
 from proxy.core.model import Entry, Reason
 from proxy.core.representation import cache_status, etag_for, not_modified, reflects_host, stored_headers
 from proxy.core.settings import View
+from proxy.core.variants import members
 
 __all__ = [
     "CLOCK_STEP",
@@ -33,6 +34,7 @@ __all__ = [
     "not_modified",
     "plan",
     "reflects_host",
+    "shareable",
     "storable",
     "stored_headers",
 ]
@@ -66,15 +68,12 @@ class _Exchange:
     directives: dict[str, str | None]
     authorized_by_rule: bool
 
-    def allows_authorization(self) -> bool:
-        return not _SHARED_DESPITE_AUTHORIZATION.isdisjoint(self.directives)
-
-    def allows_cookie(self) -> bool:
-        return not _SHARED_DESPITE_COOKIE.isdisjoint(self.directives)
-
     def varies(self) -> bool:
         neutral = _NEUTRAL | _NEUTRAL_BY_RULE if self.authorized_by_rule else _NEUTRAL
-        return not neutral.issuperset(_members(self.reply.joined("vary")))
+        return not neutral.issuperset(members(self.reply.joined("vary")))
+
+    def guards(self, reason: Reason) -> bool:
+        return not self.authorized_by_rule and shareable(self.request, self.directives) is reason
 
 
 _SHARED_DESPITE_AUTHORIZATION = frozenset({"public", "s-maxage", "must-revalidate"})  # RFC 9111 §3.5
@@ -92,24 +91,23 @@ _REFUSALS: tuple[tuple[Reason, Callable[[_Exchange], bool]], ...] = (
     (Reason.PRIVATE, lambda it: "private" in it.directives),  # §5.2.2.7, with field names as well
     (Reason.SET_COOKIE, lambda it: "set-cookie" in it.reply or "set-cookie2" in it.reply),  # §7.3
     (Reason.VARY, _Exchange.varies),  # §4.1
-    (Reason.ENCODED, lambda it: bool(_members(it.reply.joined("content-encoding")) - {"identity"})),
-    (
-        Reason.AUTHORIZATION,  # §3.5
-        lambda it: (
-            "authorization" in it.request and not it.authorized_by_rule and not it.allows_authorization()
-        ),
-    ),
-    (
-        Reason.CREDENTIALS,
-        lambda it: "cookie" in it.request and not it.authorized_by_rule and not it.allows_cookie(),
-    ),
+    (Reason.ENCODED, lambda it: bool(members(it.reply.joined("content-encoding")) - {"identity"})),
+    (Reason.AUTHORIZATION, lambda it: it.guards(Reason.AUTHORIZATION)),  # §3.5
+    (Reason.CREDENTIALS, lambda it: it.guards(Reason.CREDENTIALS)),
     (Reason.NO_TTL, lambda it: "no-cache" in it.directives),  # §5.2.2.4: each use would need upstream
 )
 
 
-def _members(value: str | None) -> set[str]:
-    """The lower-case members of a list field (RFC 9110 §5.6.1), empty ones left out."""
-    return {member.strip(" \t").lower() for member in (value or "").split(",")} - {""}
+def shareable(request: Headers, directives: Mapping[str, str | None]) -> Reason | None:
+    """Why the answer with these directives is not for everybody although the request has credentials.
+
+    None: it has none, or the answer allows it (RFC 9111 §3.5).
+    """
+    if "authorization" in request and _SHARED_DESPITE_AUTHORIZATION.isdisjoint(directives):
+        return Reason.AUTHORIZATION
+    if "cookie" in request and _SHARED_DESPITE_COOKIE.isdisjoint(directives):
+        return Reason.CREDENTIALS
+    return None
 
 
 def storable(
@@ -135,9 +133,9 @@ def storable(
     for reason, refuses in _REFUSALS:
         if refuses(exchange):
             return Skip(reason)
-    age = _age_of(reply_headers)
+    age = age_of(reply_headers)
     lifetime = view.ttl if status == 200 else view.negative_ttl
-    stated = _stated_lifetime(directives, reply_headers, now)
+    stated = stated_lifetime(directives, reply_headers, now)
     if stated is not None:
         lifetime = min(lifetime, stated - age)
     limit = float("inf") if token_exp is None else token_exp - now
@@ -153,27 +151,6 @@ def storable(
 
 # RFC 9111 §5.2.2.2, §5.2.2.8, §5.2.2.10: no stale answer, not even while upstream is down.
 _NEVER_STALE = frozenset({"must-revalidate", "proxy-revalidate", "s-maxage"})
-
-
-def _age_of(reply: Headers) -> int:
-    """The Age of an answer as it came; an invalid one is ignored (RFC 9111 §5.1)."""
-    return delta_seconds((reply.get("age") or "").split(",")[0].strip(" \t")) or 0
-
-
-def _stated_lifetime(directives: dict[str, str | None], reply: Headers, now: float) -> float | None:
-    """Upstream's own freshness in seconds, None where it states none; invalid is stale (RFC 9111 §4.2.1)."""
-    for name in ("s-maxage", "max-age"):
-        if name in directives:
-            return delta_seconds(directives[name]) or 0
-    lines = reply.get_all("expires")
-    if not lines:
-        return None
-    dates = [http_date(line) for line in lines]
-    known = [date for date in dates if date is not None]
-    if len(known) < len(dates):
-        return 0
-    generated = http_date(reply.get("date"))
-    return min(known) - (now if generated is None else generated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +180,16 @@ class Expired:
 Plan = Fresh | Stale | Expired
 
 
-def plan(entry: Entry, view: View, directives: RequestDirectives, now: float) -> Plan:
+class Windows(Protocol):
+    """For how many seconds a stale answer may be served; a View says so, or an answer itself."""
+
+    @property
+    def stale_while_revalidate(self) -> float: ...
+    @property
+    def stale_if_error(self) -> float: ...
+
+
+def plan(entry: Entry, windows: Windows, directives: RequestDirectives, now: float) -> Plan:
     """What to do with a stored answer for this request at `now` (RFC 9111 §4.2, §5.2.1).
 
     An entry from more than `CLOCK_STEP` in the future, or with times that cannot be, counts as expired:
@@ -226,10 +212,10 @@ def plan(entry: Entry, view: View, directives: RequestDirectives, now: float) ->
         return Fresh(int(age), int(left))
     if not (since < entry.dead and _accepts_stale(directives, -left)):
         return Expired(Reason.EXPIRED, stale_if_error=False)
-    revalidate = -left < view.stale_while_revalidate
+    revalidate = -left < windows.stale_while_revalidate
     if revalidate or directives.max_stale is not None:
         return Stale(int(age), revalidate)
-    return Expired(Reason.EXPIRED, stale_if_error=-left < view.stale_if_error)
+    return Expired(Reason.EXPIRED, stale_if_error=-left < windows.stale_if_error)
 
 
 def _accepts_stale(directives: RequestDirectives, staleness: float) -> bool:

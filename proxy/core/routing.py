@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from proxy.core.matching import NEVER, Exact, Index, Loose, Parameters
-from proxy.core.settings import Lookup, Pass, Route, Write
+from proxy.core.settings import Lookup, Pass, Resource, Route, Write
 from proxy.core.spelling import Value, paths, query
 from proxy.core.template import parse_template
 
@@ -65,6 +65,11 @@ class Router:
             else:
                 found += self._match_implied(path, parameters)
         return _agreed(found)
+
+    def is_resource(self, target: str) -> bool:
+        """Whether a GET of this target is answered as a resource."""
+        found = self._match_exact("GET", target)
+        return found is not None and isinstance(found.match.route.action, Resource)
 
     def match_write_path(self, target: str) -> Match | None:
         """The write that any unsafe method on this target implies; for methods that hide in headers."""

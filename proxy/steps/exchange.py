@@ -15,6 +15,8 @@ from proxy.core.redaction import Redactor
 from proxy.core.settings import Route, Settings
 from proxy.core.tokens import Verifier
 
+Rewrite = Callable[[Request], Request]
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
@@ -42,20 +44,32 @@ class Exchange:
     values: Mapping[str, str | tuple[str, ...]]
     outcome: Outcome
 
-    async def forward(self, *, fill: bool = False, target: str | None = None) -> Reply:
+    async def forward(
+        self, *, fill: bool = False, target: str | None = None, rewrite: Rewrite | None = None
+    ) -> Reply:
         """Upstream's answer, its head rewritten for the client; `fill` where it may be shared.
+
+        `rewrite` has the last word on the request as upstream gets it.
 
         Raises UpstreamError.
         """
         request = self.request if target is None else replace(self.request, target=target)
-        return await send(self.services, request, self.outcome, fill=fill)
+        return await send(self.services, request, self.outcome, fill=fill, rewrite=rewrite)
 
 
-async def send(services: Services, request: Request, outcome: Outcome, *, fill: bool = False) -> Reply:
+async def send(
+    services: Services,
+    request: Request,
+    outcome: Outcome,
+    *,
+    fill: bool = False,
+    rewrite: Rewrite | None = None,
+) -> Reply:
     """Forwards `request` and notes in `outcome` what upstream said. Raises UpstreamError."""
     began = perf_counter()
     try:
-        reply = await services.upstream.send(forwarding.forwarded(request, fill=fill))
+        sent = forwarding.forwarded(request, fill=fill)
+        reply = await services.upstream.send(sent if rewrite is None else rewrite(sent))
     except UpstreamError:
         outcome.upstream_failed = True
         raise

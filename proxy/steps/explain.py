@@ -8,12 +8,15 @@ from proxy.core import policy
 from proxy.core.cachecontrol import request_directives
 from proxy.core.keys import redis_key, user_id
 from proxy.core.model import Found, Outcome, Reason, Ref, Request
+from proxy.core.resourcekeys import resource_ref
+from proxy.core.resources import decide
 from proxy.core.routing import Match
-from proxy.core.settings import Answer, Introspect, Lookup, Mode, Pass, Write
+from proxy.core.settings import Answer, Introspect, Lookup, Mode, Pass, Resource, Write
 from proxy.core.tokens import Rejected, Unproven
 from proxy.steps.callers import admitted, entry_state, identify, user_state
 from proxy.steps.exchange import Exchange, Services
 from proxy.steps.lookup import make_ref
+from proxy.steps.resource import look_up
 
 
 async def explain(
@@ -33,6 +36,13 @@ async def explain(
             "BYPASS",
             Reason.WRITE,
         )
+    if isinstance(action, Resource):
+        told["kind"] = "resource"
+        if services.settings.mode is Mode.OFF:
+            return _said(told, "BYPASS", Reason.MODE_OFF)
+        if unkeyed is not None:
+            return _said(told, "BYPASS", unkeyed)
+        return await _resource(x, action, told)
     told["kind"] = "introspect" if isinstance(action, Introspect) else "batch" if action.many else "lookup"
     told |= {"view": action.view, "ttl_seconds": services.settings.views[action.view].ttl}
     if services.settings.mode is Mode.OFF:
@@ -66,6 +76,24 @@ async def _lookup(x: Exchange, action: Lookup, told: dict[str, Any]) -> dict[str
         return _said(told, "HIT" if hit else "MISS", None if hit else Reason.PARTIAL)
     would, reason, more = results[0]
     return _said(told | more, would, reason)
+
+
+async def _resource(x: Exchange, rule: Resource, told: dict[str, Any]) -> dict[str, Any]:
+    told["access"] = x.route.access.value
+    caller = await admitted(x, x.route.access)
+    if caller.denied is not None:
+        return _said(told, "BYPASS" if caller.vouch is None else "MISS", caller.denied)
+    found = (await look_up(x, rule, caller, resource_ref(x.request.target, x.request.headers))).found
+    if found is None:
+        return _said(told, "MISS", x.outcome.reason)
+    told |= {"tier": found.tier.value, "status": found.entry.status}
+    match decide(found.entry, rule, request_directives(x.request.headers), x.services.now()):
+        case policy.Fresh(age, ttl):
+            return _said(told | {"age_seconds": age, "fresh_for_seconds": ttl}, "HIT", None)
+        case policy.Stale(age, _):
+            return _said(told | {"age_seconds": age}, "STALE", None)
+        case policy.Expired(reason, _):
+            return _said(told, "MISS", reason)
 
 
 async def _introspection(x: Exchange, action: Introspect, told: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from proxy.core.model import ENTRY_DECODER, ENTRY_ENCODER, ENTRY_VERSION, Entry, Reason, Ref
+from proxy.core.resourcekeys import is_resource
 
 SEQ_KEY = "user:seq"
 EPOCH_KEY = "user:epoch"
@@ -100,7 +101,9 @@ def per_token(slot: str) -> bool:
 
 
 def user_key(user_id: str) -> str:
-    """The key of a user's hash."""
+    """The key of a user's hash, or of a resource's."""
+    if is_resource(user_id):
+        return f"user:url:{user_id[1:]}"
     return f"user:id:{user_id}"
 
 

@@ -17,6 +17,7 @@ from proxy.core.model import (
     Ref,
     Tier,
 )
+from proxy.core.resourcekeys import is_resource
 from proxy.store import codec
 from proxy.store.hold import Held
 from proxy.store.localfences import LocalFences
@@ -30,7 +31,8 @@ _SWEEP = 4
 class Memory:
     """Answers by user in one process. Nothing here awaits or fails.
 
-    `max_users` bounds users, floors, and (a tenth of it) marks and "nobody" records. `max_ttl` (seconds),
+    `max_users` bounds users, floors, and (a tenth of it) marks and "nobody" records, `max_resource_bytes`
+    what is held of resources. `max_ttl` (seconds),
     where set, caps the life of what is put in from then on. `now` is the wall clock that entries are judged
     by, `monotonic` the one that `max_ttl` is measured by.
     """
@@ -39,6 +41,7 @@ class Memory:
         self,
         max_users: int = 10000,
         *,
+        max_resource_bytes: int = 64 * 1024 * 1024,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -48,6 +51,9 @@ class Memory:
         self._monotonic = monotonic
         self._max_users = max(1, max_users)
         self._users: OrderedDict[str, HeldUser] = OrderedDict()
+        self._resources: OrderedDict[str, HeldUser] = OrderedDict()
+        self._resource_bytes = 0
+        self._max_resource_bytes = max_resource_bytes
         self._aliases: dict[Alias, str] = {}
         self._nobodies = Nobodies(max_users // 10 + 1, self._over)
         self._floors: OrderedDict[str, int] = OrderedDict()
@@ -76,7 +82,7 @@ class Memory:
         if self.fences.standing and self._is_fenced(ref):
             return Absent(Reason.FENCED)
         if ref.key == "id":
-            user = self._users.get(ref.value)
+            user = self._table(ref.value).get(ref.value)
             return self._slot(user, ref)
         alias = (ref.key, ref.value)
         user_id = self._aliases.get(alias)
@@ -88,6 +94,15 @@ class Memory:
             self._stats.aliases_removed += 1
             return Absent(Reason.ALIAS_UNPROVEN)
         return looked
+
+    def _table(self, name: str) -> OrderedDict[str, HeldUser]:
+        """Where what has this id is held, least recently used first."""
+        return self._resources if is_resource(name) else self._users
+
+    def _account(self, user: HeldUser, size: int) -> None:
+        self._bytes += size
+        if is_resource(user.id):
+            self._resource_bytes += size
 
     def _is_fenced(self, ref: Ref) -> bool:
         return self.fences.hides(ref) or (
@@ -125,7 +140,7 @@ class Memory:
             self._remove_slot(user, ref.slot)
             self._stats.expirations += 1
             return Absent(Reason.EXPIRED)
-        self._users.move_to_end(user.id)
+        self._table(user.id).move_to_end(user.id)
         return Found(slot.entry, Tier.MEMORY)
 
     def _nobody(self, alias: Alias, ref: Ref) -> Looked:
@@ -175,22 +190,26 @@ class Memory:
         return None
 
     def _put_slot(self, user_id: str, name: str, slot: Slot) -> None:
-        user = self._users.get(user_id)
+        table = self._table(user_id)
+        user = table.get(user_id)
         if user is None:
-            user = self._users[user_id] = HeldUser(user_id)
+            user = table[user_id] = HeldUser(user_id)
             self._ring.append(user)
         if name in user.slots:
-            self._bytes -= user.slots.pop(name).size
+            self._account(user, -user.slots.pop(name).size)
         elif codec.per_token(name):
             tokens = [other for other in user.slots if codec.per_token(other)]
             for other in tokens if len(tokens) >= codec.TOKEN_SLOTS else ():
-                self._bytes -= user.slots.pop(other).size
+                self._account(user, -user.slots.pop(other).size)
         user.slots[name] = slot
-        self._bytes += slot.size
-        self._users.move_to_end(user_id)
+        self._account(user, slot.size)
+        table.move_to_end(user_id)
         self._link(user, codec.aliases_of(slot.entry))
         if len(self._users) > self._max_users:
             self._remove_user(next(iter(self._users)))
+            self._evictions += 1
+        while self._resource_bytes > self._max_resource_bytes:
+            self._remove_user(next(iter(self._resources)))
             self._evictions += 1
 
     def _link(self, user: HeldUser, aliases: list[Alias]) -> None:
@@ -216,11 +235,19 @@ class Memory:
         self._seq += 1
         if everything:
             self._floor = self._seq
-            entries = sum(len(user.slots) for user in self._users.values()) + len(self._nobodies)
+            held_now = (*self._users.values(), *self._resources.values())
+            entries = sum(len(user.slots) for user in held_now) + len(self._nobodies)
             dropped = Evicted(entries, len(self._aliases))
-            for held in (self._users, self._aliases, self._nobodies, self._floors, self._ring):
+            for held in (
+                self._users,
+                self._resources,
+                self._aliases,
+                self._nobodies,
+                self._floors,
+                self._ring,
+            ):
                 held.clear()
-            self._bytes = 0
+            self._bytes = self._resource_bytes = 0
             return dropped
         ids = dict.fromkeys(user_ids)
         entries = links = 0
@@ -230,7 +257,7 @@ class Memory:
                 ids[self._aliases[alias]] = None
         for user_id in ids:
             self._raise_floor(user_id)
-            user = self._users.get(user_id)
+            user = self._table(user_id).get(user_id)
             if user is not None:
                 entries += len(user.slots)
                 links += len(user.aliases)
@@ -247,7 +274,7 @@ class Memory:
     def cap(self, seconds: float) -> None:
         """Ends what is held now after `seconds` at the latest."""
         until = self._monotonic() + seconds
-        for user in self._users.values():
+        for user in (*self._users.values(), *self._resources.values()):
             for slot in user.slots.values():
                 slot.until = until if slot.until is None else min(slot.until, until)
         self._nobodies.cap(until)
@@ -255,7 +282,7 @@ class Memory:
     def _sweep(self) -> None:
         for _ in range(min(_SWEEP, len(self._ring))):
             user = self._ring.popleft()
-            if self._users.get(user.id) is not user:
+            if self._table(user.id).get(user.id) is not user:
                 continue
             for name in [name for name, slot in user.slots.items() if self._over(slot)]:
                 self._remove_slot(user, name)
@@ -265,13 +292,13 @@ class Memory:
         self._nobodies.sweep()
 
     def _remove_slot(self, user: HeldUser, name: str) -> None:
-        self._bytes -= user.slots.pop(name).size
+        self._account(user, -user.slots.pop(name).size)
         if not user.slots:
             self._remove_user(user.id)
 
     def _remove_user(self, user_id: str) -> None:
-        user = self._users.pop(user_id)
-        self._bytes -= sum(slot.size for slot in user.slots.values())
+        user = self._table(user_id).pop(user_id)
+        self._account(user, -sum(slot.size for slot in user.slots.values()))
         for alias in user.aliases:
             del self._aliases[alias]
         # The ring may hold the user for a while yet.

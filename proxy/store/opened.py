@@ -17,12 +17,18 @@ if TYPE_CHECKING:
 Join = Callable[["Link", Callable[[Batch], object], Callable[[str, str, bool], None]], Membership]
 
 
-def open_store(redis: RedisSettings, max_users: int, join: Callable[[], Join]) -> Store:
-    """Memory for `max_users` users, in front of Redis where there is a URL. Connects when first used.
+# What one process holds of resources where nothing else is said.
+MOST = 64 * 1024 * 1024
+
+
+def open_store(
+    redis: RedisSettings, max_users: int, join: Callable[[], Join], *, resource_bytes: int = MOST
+) -> Store:
+    """Memory for `max_users` users and `resource_bytes` of resources, in front of Redis where there is one.
 
     `join` is asked for the feed's end only where there is Redis.
     """
-    memory = MemoryStore(max_users)
+    memory = MemoryStore(max_users, max_resource_bytes=resource_bytes)
     if redis.url is None:
         return memory
     # Imported here: redis-py costs a memory-only sidecar megabytes and start-up time for nothing.
