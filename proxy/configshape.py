@@ -6,23 +6,14 @@ in the form that a JSON schema needs; a test holds their names, defaults and exa
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, field
 
-Unset = msgspec.UnsetType
-Text = Annotated[str, Meta(min_length=1)]
-Duration = Annotated[
-    Annotated[str, Meta(pattern=r"^[0-9]{1,12}(\.[0-9]{1,9})?(ms|s|m|h|d)?$")] | Annotated[float, Meta(ge=0)],
-    Meta(title="duration"),
-]
-Size = Annotated[
-    Annotated[str, Meta(pattern="^[0-9]{1,12}(B|kB|KB|MB|GB|KiB|MiB|GiB)?$")]
-    | Annotated[int, Meta(ge=1, le=1024**3)],
-    Meta(title="size"),
-]
-Dotted = Annotated[str, Meta(title="dotted path", pattern=r"^[^.]+(\.[^.]+)*$")]
+from proxy.configshapebase import Dotted, Duration, Size, Text, Unset, told
+from proxy.configshaperesources import Resource, Resources
+
 KeyName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]
 ViewName = Annotated[str, Meta(pattern="^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 Variable = Annotated[str, Meta(title="name of a variable", pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -41,11 +32,6 @@ Algorithm = Literal[
     "ES512",
     "EdDSA",
 ]
-
-
-def told(says: str, *examples: Any) -> Meta:
-    """What a key means, and values it may have."""
-    return Meta(description=says, examples=list(examples) or None)
 
 
 class Block(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -225,7 +211,7 @@ class Write(Block):
 
 
 class Route(Block):
-    """One line of `routes`: what it matches, and one of `lookup`, `introspect`, `write`, `pass`."""
+    """One line of `routes`: what it matches, and `lookup`, `introspect`, `write`, `resource` or `pass`."""
 
     match: Annotated[
         Annotated[str, Meta(pattern=r"^[A-Z][A-Z-]*(,[A-Z][A-Z-]*)* /\S*$")],
@@ -239,6 +225,9 @@ class Route(Block):
     lookup: Annotated[Lookup, told("The route answers users from the cache.")] | Unset = UNSET
     introspect: Annotated[Introspect, told("The route answers about the caller's token.")] | Unset = UNSET
     write: Annotated[Write, told("The route changes users.")] | Unset = UNSET
+    resource: Annotated[Resource, told("The route is cached as RFC 9111 says, by its whole URL.")] | Unset = (
+        UNSET
+    )
     pass_: Annotated[Literal[True], told("The route is forwarded and changes no user.")] | Unset = field(
         name="pass", default=UNSET
     )
@@ -247,7 +236,7 @@ class Route(Block):
             Literal["anyone", "token"],
             told(
                 "Who may be given the shared copy; without it, requests that carry credentials share "
-                "nothing. For look-ups and introspections.",
+                "nothing. For all that is cached.",
                 "anyone",
             ),
         ]
@@ -257,7 +246,7 @@ class Route(Block):
         Literal["strip", "bypass"],
         told(
             "`strip`: secret-looking fields are taken out. `bypass`: such an answer is passed on "
-            "as it is, and nothing of it stored. For look-ups and introspections.",
+            "as it is, and nothing of it stored. For all that is cached.",
             "bypass",
         ),
     ] = "strip"
@@ -297,4 +286,5 @@ class RoutesFile(Block):
         Annotated[bool | Keys, told("Answers in Redis are sealed; the key is in `CACHE_ENCRYPT_KEY`.", True)]
         | Unset
     ) = UNSET
+    resources: Annotated[Resources, told("What the routes of this kind share.")] | Unset = UNSET
     routes: Annotated[list[Route], told("What is done with which request; the first match wins.")] = []

@@ -17,12 +17,12 @@ from proxy.core.model import (
     Ref,
     Tier,
 )
-from proxy.core.resourcekeys import is_resource
 from proxy.store import codec
 from proxy.store.hold import Held
 from proxy.store.localfences import LocalFences
 from proxy.store.nobodies import Alias, Nobodies
 from proxy.store.slot import HeldUser, MemoryStats, Slot
+from proxy.store.tables import Tables
 
 # Users that each fill examines for expired answers, so that nobody needs a timer.
 _SWEEP = 4
@@ -50,17 +50,14 @@ class Memory:
         self._now = now
         self._monotonic = monotonic
         self._max_users = max(1, max_users)
-        self._users: OrderedDict[str, HeldUser] = OrderedDict()
-        self._resources: OrderedDict[str, HeldUser] = OrderedDict()
-        self._resource_bytes = 0
-        self._max_resource_bytes = max_resource_bytes
+        self._tables = Tables(max_resource_bytes)
+        self._users = self._tables.users
         self._aliases: dict[Alias, str] = {}
         self._nobodies = Nobodies(max_users // 10 + 1, self._over)
         self._floors: OrderedDict[str, int] = OrderedDict()
         self._floor = 0
         self._seq = 0
         self._ring: deque[HeldUser] = deque()
-        self._bytes = 0
         self._evictions = 0
         self._stats = MemoryStats()
 
@@ -68,7 +65,7 @@ class Memory:
     def stats(self) -> MemoryStats:
         """Counters and gauges."""
         self._stats.users = len(self._users)
-        self._stats.bytes = self._bytes + self._nobodies.bytes
+        self._stats.bytes = self._tables.bytes + self._nobodies.bytes
         self._stats.evictions = self._evictions + self._nobodies.dropped
         return self._stats
 
@@ -82,7 +79,7 @@ class Memory:
         if self.fences.standing and self._is_fenced(ref):
             return Absent(Reason.FENCED)
         if ref.key == "id":
-            user = self._table(ref.value).get(ref.value)
+            user = self._tables.of(ref.value).get(ref.value)
             return self._slot(user, ref)
         alias = (ref.key, ref.value)
         user_id = self._aliases.get(alias)
@@ -94,15 +91,6 @@ class Memory:
             self._stats.aliases_removed += 1
             return Absent(Reason.ALIAS_UNPROVEN)
         return looked
-
-    def _table(self, name: str) -> OrderedDict[str, HeldUser]:
-        """Where what has this id is held, least recently used first."""
-        return self._resources if is_resource(name) else self._users
-
-    def _account(self, user: HeldUser, size: int) -> None:
-        self._bytes += size
-        if is_resource(user.id):
-            self._resource_bytes += size
 
     def _is_fenced(self, ref: Ref) -> bool:
         return self.fences.hides(ref) or (
@@ -140,7 +128,7 @@ class Memory:
             self._remove_slot(user, ref.slot)
             self._stats.expirations += 1
             return Absent(Reason.EXPIRED)
-        self._table(user.id).move_to_end(user.id)
+        self._tables.of(user.id).move_to_end(user.id)
         return Found(slot.entry, Tier.MEMORY)
 
     def _nobody(self, alias: Alias, ref: Ref) -> Looked:
@@ -190,26 +178,26 @@ class Memory:
         return None
 
     def _put_slot(self, user_id: str, name: str, slot: Slot) -> None:
-        table = self._table(user_id)
+        table = self._tables.of(user_id)
         user = table.get(user_id)
         if user is None:
             user = table[user_id] = HeldUser(user_id)
             self._ring.append(user)
         if name in user.slots:
-            self._account(user, -user.slots.pop(name).size)
+            self._tables.account(user, -user.slots.pop(name).size)
         elif codec.per_token(name):
             tokens = [other for other in user.slots if codec.per_token(other)]
             for other in tokens if len(tokens) >= codec.TOKEN_SLOTS else ():
-                self._account(user, -user.slots.pop(other).size)
+                self._tables.account(user, -user.slots.pop(other).size)
         user.slots[name] = slot
-        self._account(user, slot.size)
+        self._tables.account(user, slot.size)
         table.move_to_end(user_id)
         self._link(user, codec.aliases_of(slot.entry))
         if len(self._users) > self._max_users:
             self._remove_user(next(iter(self._users)))
             self._evictions += 1
-        while self._resource_bytes > self._max_resource_bytes:
-            self._remove_user(next(iter(self._resources)))
+        while self._tables.full:
+            self._remove_user(next(iter(self._tables.resources)))
             self._evictions += 1
 
     def _link(self, user: HeldUser, aliases: list[Alias]) -> None:
@@ -235,19 +223,10 @@ class Memory:
         self._seq += 1
         if everything:
             self._floor = self._seq
-            held_now = (*self._users.values(), *self._resources.values())
-            entries = sum(len(user.slots) for user in held_now) + len(self._nobodies)
+            entries = sum(len(user.slots) for user in self._tables) + len(self._nobodies)
             dropped = Evicted(entries, len(self._aliases))
-            for held in (
-                self._users,
-                self._resources,
-                self._aliases,
-                self._nobodies,
-                self._floors,
-                self._ring,
-            ):
+            for held in (self._tables, self._aliases, self._nobodies, self._floors, self._ring):
                 held.clear()
-            self._bytes = self._resource_bytes = 0
             return dropped
         ids = dict.fromkeys(user_ids)
         entries = links = 0
@@ -257,7 +236,7 @@ class Memory:
                 ids[self._aliases[alias]] = None
         for user_id in ids:
             self._raise_floor(user_id)
-            user = self._table(user_id).get(user_id)
+            user = self._tables.of(user_id).get(user_id)
             if user is not None:
                 entries += len(user.slots)
                 links += len(user.aliases)
@@ -274,7 +253,7 @@ class Memory:
     def cap(self, seconds: float) -> None:
         """Ends what is held now after `seconds` at the latest."""
         until = self._monotonic() + seconds
-        for user in (*self._users.values(), *self._resources.values()):
+        for user in self._tables:
             for slot in user.slots.values():
                 slot.until = until if slot.until is None else min(slot.until, until)
         self._nobodies.cap(until)
@@ -282,7 +261,7 @@ class Memory:
     def _sweep(self) -> None:
         for _ in range(min(_SWEEP, len(self._ring))):
             user = self._ring.popleft()
-            if self._table(user.id).get(user.id) is not user:
+            if self._tables.of(user.id).get(user.id) is not user:
                 continue
             for name in [name for name, slot in user.slots.items() if self._over(slot)]:
                 self._remove_slot(user, name)
@@ -292,13 +271,13 @@ class Memory:
         self._nobodies.sweep()
 
     def _remove_slot(self, user: HeldUser, name: str) -> None:
-        self._account(user, -user.slots.pop(name).size)
+        self._tables.account(user, -user.slots.pop(name).size)
         if not user.slots:
             self._remove_user(user.id)
 
     def _remove_user(self, user_id: str) -> None:
-        user = self._table(user_id).pop(user_id)
-        self._account(user, -sum(slot.size for slot in user.slots.values()))
+        user = self._tables.of(user_id).pop(user_id)
+        self._tables.account(user, -sum(slot.size for slot in user.slots.values()))
         for alias in user.aliases:
             del self._aliases[alias]
         # The ring may hold the user for a while yet.

@@ -39,7 +39,9 @@ routes:
   - {match: "GET /users/{id:int}", lookup: {by: id, view: users}}
   - {match: "GET /me", introspect: {answer: view, view: users}}
   - {match: "PUT /profile", write: {evict: [{id: token}]}}
+  - {match: "GET /avatars/{file:path}", resource: {}}
   - {match: "POST /login", pass: true}
+resources: {}
 """
 
 

@@ -1,0 +1,26 @@
+"""What the types of `routes.yaml` are made of."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+Unset = msgspec.UnsetType
+Text = Annotated[str, Meta(min_length=1)]
+Duration = Annotated[
+    Annotated[str, Meta(pattern=r"^[0-9]{1,12}(\.[0-9]{1,9})?(ms|s|m|h|d)?$")] | Annotated[float, Meta(ge=0)],
+    Meta(title="duration"),
+]
+Size = Annotated[
+    Annotated[str, Meta(pattern="^[0-9]{1,12}(B|kB|KB|MB|GB|KiB|MiB|GiB)?$")]
+    | Annotated[int, Meta(ge=1, le=1024**3)],
+    Meta(title="size"),
+]
+Dotted = Annotated[str, Meta(title="dotted path", pattern=r"^[^.]+(\.[^.]+)*$")]
+
+
+def told(says: str, *examples: Any) -> Meta:
+    """What a key means, and values it may have."""
+    return Meta(description=says, examples=list(examples) or None)
