@@ -228,7 +228,7 @@ class Model(RuleBasedStateMachine):
         store = self.store
         users = store._users.values()
         assert {alias: user.id for user in users for alias in user.aliases} == store._aliases
-        assert sum(slot.size for user in users for slot in user.slots.values()) == store._bytes
+        assert sum(slot.size for user in users for slot in user.slots.values()) == store._tables.bytes
         assert (True, True) == (len(users) <= 2, len(store._floors) <= 2)
 
 
