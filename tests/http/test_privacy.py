@@ -109,10 +109,12 @@ async def test_replicas_with_another_first_key_hear_of_a_create(server: Valkey, 
     async with bench(routes=BOTH, tmp_path=tmp_path, redis=server.url, env={
         **KEYS, "CACHE_HASH_KEY": f"plain,{'0a' * 32}"
     }) as at, AsyncExitStack() as stack:  # fmt: skip
-        token = token_for(1)
+        # The reader's own state must outlive the write, or the service is asked anyway.
+        reader = token_for(2)
+        await at.get("/users/2")
         target = "/users/by-email/new@canary.example"
-        assert 404 == (await at.get(target, token=token)).status
-        assert "HIT" == (await at.get(target, token=token)).x_cache
+        assert 404 == (await at.get(target, token=reader)).status
+        assert "HIT" == (await at.get(target, token=reader)).x_cache
         environ = {
             **KEYS,
             "CACHE_HASH_KEY": f"{'0a' * 32},plain",
@@ -128,7 +130,7 @@ async def test_replicas_with_another_first_key_hear_of_a_create(server: Valkey, 
         stack.callback(listening.close)
         base = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
         new = {"email": "new@canary.example"}
-        written = await at.ask("PUT", "/profile", token=token, json=new, base=base)
+        written = await at.ask("PUT", "/profile", token=token_for(1), json=new, base=base)
         assert 200 == written.status
-        answer = await at.get(target, token=token)
+        answer = await at.get(target, token=reader)
         assert (200, 1) == (answer.status, answer.json()["id"])
