@@ -35,6 +35,7 @@ class App:
 
     server: web.Server
     admin: web.Application
+    operators: Admin
     cache: UserCache
     telemetry: Telemetry
 
@@ -93,7 +94,7 @@ async def compose(settings: Settings, peers: Sequence[str] = ()) -> AsyncIterato
             # A user is asked for by more than one client, token and spelling of a head.
             replays = Replays(2 * settings.memory_entries, date_now, request_log.wants_next_hit)
             telemetry.elsewhere.append(replays.counted)
-        yield App(make_server(pipeline, replays), admin.app(), cache, telemetry)
+        yield App(make_server(pipeline, replays), admin.app(), admin, cache, telemetry)
 
 
 def observers(*each: Callable[[Outcome], None]) -> Callable[[Outcome], None]:

@@ -28,6 +28,7 @@ from proxy.core.settings import (
     RedisSettings,
     Route,
     Settings,
+    TlsSettings,
     TokenSettings,
     UpstreamSettings,
     UserModel,
@@ -119,6 +120,8 @@ def parse(
         listen=given.value("LISTEN"),
         admin=given.value("ADMIN_LISTEN"),
         admin_token=given.value("ADMIN_TOKEN", None),
+        tls=_tls(given),
+        drain_delay=given.value("DRAIN_DELAY"),
         memory_entries=given.value("MEMORY_CACHE_ENTRIES"),
         resource_memory=file.resource_memory,
         workers=given.value("WORKERS") or cores,
@@ -226,6 +229,14 @@ def _tokens(given: Given, block: TokenBlock | None, name: str, *, packaged: bool
             "set it, or delete the tokens block"
         )
     return block.settings(secret)
+
+
+def _tls(given: Given) -> TlsSettings | None:
+    certificate = given.value("LISTEN_TLS_CERT", None)
+    key = given.value("LISTEN_TLS_KEY", None)
+    if certificate is None and key is not None:
+        given.wrong("LISTEN_TLS_KEY", "is the key of no certificate; set LISTEN_TLS_CERT too")
+    return None if certificate is None else TlsSettings(certificate=certificate, key=key or certificate)
 
 
 def _check_together(given: Given, settings: Settings) -> None:

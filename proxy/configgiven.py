@@ -79,6 +79,21 @@ SETTINGS: tuple[Setting, ...] = (
         values.header_token,
     ),
     Setting(
+        "LISTEN_TLS_CERT",
+        None,
+        "none: plain HTTP",
+        "PEM file with the certificate that clients see, and its chain",
+        values.text_value,
+    ),
+    Setting("LISTEN_TLS_KEY", None, "in LISTEN_TLS_CERT", "PEM file with its private key", values.text_value),
+    Setting(
+        "DRAIN_DELAY",
+        None,
+        "0s",
+        "after SIGTERM, how long connections are still taken while /readyz says no",
+        values.duration,
+    ),
+    Setting(
         "REDIS_URL",
         "--redis",
         "none: memory only",

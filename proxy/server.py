@@ -7,8 +7,10 @@ import contextlib
 import logging
 import signal
 import socket
+import ssl
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import wait
@@ -20,7 +22,9 @@ from aiohttp import web
 
 from proxy import logs
 from proxy.app import compose
-from proxy.core.settings import Address, Settings
+from proxy.core.errors import ConfigError
+from proxy.core.settings import Address, Settings, TlsSettings
+from proxy.systemd import notify
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
@@ -29,8 +33,10 @@ log = logging.getLogger("proxy")
 
 # Seconds that requests in flight get to end after SIGTERM: less than Kubernetes' 30 s to SIGKILL.
 DRAIN = 10.0
-# A worker that keeps dying is started again after this many seconds, so that it can't take the machine.
-RESTART_DELAY = 1.0
+# A worker that died is started again after this many seconds, and after twice as many each time it dies
+# young, so that it can't take the machine.
+RESTART_DELAY, LONGEST_DELAY = 1.0, 30.0
+YOUNG = 10.0
 BACKLOG = 1024
 
 
@@ -86,8 +92,27 @@ def _bound(address: Address, *, shared: bool) -> socket.socket:
     return sock
 
 
+def tls(files: TlsSettings | None) -> ssl.SSLContext | None:
+    """The server's side of TLS 1.2 and 1.3, where the settings ask for it. Raises ConfigError."""
+    if files is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(files.certificate, files.key)
+    except (OSError, ValueError) as error:
+        told = "not a PEM certificate with its key"
+        if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+            told = error.strerror or "no file"
+        raise ConfigError((f"LISTEN_TLS_CERT, LISTEN_TLS_KEY: cannot be read ({told})",)) from None
+    return context
+
+
 def run(settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT. Raises CannotListen, ConfigError."""
+    # Found out before any worker dies of it.
+    tls(settings.tls)
     if settings.workers > 1:
         _supervise(settings)
     else:
@@ -118,9 +143,7 @@ async def serve(settings: Settings, place: Place | None = None) -> None:
             admin_sock = stack.enter_context(contextlib.closing(listen(settings.admin, shared=False)))
             await web.SockSite(runner, admin_sock).start()
             admin = _named(admin_sock)
-        if place is not None:
-            await web.UnixSite(runner, place.socket_of(place.index)).start()
-        server = await loop.create_server(app.server, sock=sock, backlog=BACKLOG)
+        server = await loop.create_server(app.server, sock=sock, backlog=BACKLOG, ssl=tls(settings.tls))
         log.info(
             "listening",
             extra={
@@ -131,8 +154,21 @@ async def serve(settings: Settings, place: Place | None = None) -> None:
                 "mode": settings.mode.value,
             },
         )
+        if place is not None:
+            # Last: it tells the supervisor that this worker serves.
+            await web.UnixSite(runner, place.socket_of(place.index)).start()
+        else:
+            notify("READY=1")
         await stop.wait()
+        if place is None:
+            notify("STOPPING=1")
+        app.operators.draining = True
         log.info("draining", extra={"connections": len(app.server.connections)})
+        # Whoever routes here learns of it by and by: connections are still taken. A second signal ends that.
+        stop.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(settings.drain_delay):
+                await stop.wait()
         server.close()
         app.server.pre_shutdown()
         await app.server.shutdown(DRAIN)
@@ -167,29 +203,76 @@ def _supervise(settings: Settings) -> None:
 
         def start(index: int) -> SpawnProcess:
             place = Place(index, settings.workers, folder)
+            # What a worker that was killed left there would pass for the new one's.
+            Path(place.socket_of(index)).unlink(missing_ok=True)
             process = context.Process(target=_worker, args=(shared, place))
             process.start()
             return process
 
-        workers = [start(index) for index in range(settings.workers)]
+        crew = Crew([start(index) for index in range(settings.workers)], start)
+        said = False
         try:
-            while stopping not in wait([stopping, *(process.sentinel for process in workers)]):
-                for index, process in enumerate(workers):
-                    if process.is_alive():
-                        continue
-                    log.error("worker died", extra={"worker": index, "exit_code": process.exitcode})
-                    if wait([stopping], RESTART_DELAY):
-                        return
-                    workers[index] = start(index)
+            while stopping not in wait([stopping, *crew.sentinels], crew.pause(watching=not said)):
+                crew.mend(time.monotonic())
+                if not said and all(
+                    Path(folder, f"{index}.sock").exists() for index in range(settings.workers)
+                ):
+                    said = True
+                    notify("READY=1")
         finally:
-            _end(workers)
+            notify("STOPPING=1")
+            _end(crew.workers, settings.drain_delay)
 
 
-def _end(workers: list[SpawnProcess]) -> None:
+class Crew:
+    """The workers, and when those that died are started again. Times are monotonic seconds."""
+
+    def __init__(self, workers: list[SpawnProcess], start: Callable[[int], SpawnProcess]) -> None:
+        self.workers = workers
+        self._start = start
+        self._born = dict.fromkeys(range(len(workers)), time.monotonic())
+        self._delay = dict.fromkeys(range(len(workers)), RESTART_DELAY)
+        self._due: dict[int, float] = {}
+
+    @property
+    def sentinels(self) -> list[int]:
+        """What becomes ready when a living worker dies."""
+        return [process.sentinel for at, process in enumerate(self.workers) if at not in self._due]
+
+    def pause(self, *, watching: bool) -> float | None:
+        """How long to wait for the next event; None for as long as it takes."""
+        if watching:
+            return 0.05
+        return max(0.0, min(self._due.values()) - time.monotonic()) if self._due else None
+
+    def mend(self, now: float) -> None:
+        """Notes who has died, and starts those whose time has come."""
+        for index, process in enumerate(self.workers):
+            if index in self._due:
+                if self._due[index] <= now:
+                    del self._due[index]
+                    self._born[index] = now
+                    self.workers[index] = self._start(index)
+            elif not process.is_alive():
+                if now - self._born[index] >= YOUNG:
+                    self._delay[index] = RESTART_DELAY
+                self._due[index] = now + self._delay[index]
+                log.error(
+                    "worker died",
+                    extra={
+                        "worker": index,
+                        "exit_code": process.exitcode,
+                        "again_in_seconds": self._delay[index],
+                    },
+                )
+                self._delay[index] = min(self._delay[index] * 2, LONGEST_DELAY)
+
+
+def _end(workers: list[SpawnProcess], delay: float) -> None:
     for process in workers:
         process.terminate()
     for process in workers:
-        process.join(DRAIN + 5)
+        process.join(delay + DRAIN + 5)
         if process.is_alive():
             process.kill()
             process.join()

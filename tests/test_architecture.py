@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("telemetry",)),
     (1, ("requestlog",)),
     (1, ("logs",)),
+    (1, ("systemd",)),
     (1, ("store.link", "store.mux")),
     (1, ("pool", "connection")),
     (1, ("singleflight",)),

@@ -12,6 +12,7 @@ import orjson
 from aiohttp import web
 
 from proxy.admin.metrics import exposition
+from proxy.admin.origin import foreign
 from proxy.admin.peers import Peers, merged
 from proxy.cache import UserCache
 from proxy.core.errors import ConfigError, UpstreamError
@@ -48,6 +49,8 @@ class Admin:
         self._peers = peers
         self._keys = keys
         self._started = time.monotonic()
+        self.draining = False
+        """Set when the process is about to end: `/readyz` says so, so that nobody sends it more."""
 
     def app(self) -> web.Application:
         """The routes. `/healthz`, `/readyz` and `/metrics` are open, everything else asks for the token."""
@@ -71,6 +74,8 @@ class Admin:
 
     async def readyz(self, _: web.Request) -> web.Response:
         """Upstream takes connections, and there were keys for tokens. Redis never gates: see design §7.6."""
+        if self.draining:
+            return _json({"status": "draining"}, 503)
         try:
             await self._ping()
         except UpstreamError as error:
@@ -171,7 +176,12 @@ class Admin:
         self, handler: Callable[[web.Request], Awaitable[web.Response]]
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
         if self._token is None:
-            return handler
+
+            async def local(request: web.Request) -> web.Response:
+                why = foreign(request.headers)
+                return await handler(request) if why is None else _problem(403, "foreign-page", why)
+
+            return local
         expected = f"Bearer {self._token}".encode()
 
         async def guarded(request: web.Request) -> web.Response:

@@ -43,7 +43,7 @@ class Peers:
         try:
             async with (
                 aiohttp.ClientSession(connector=aiohttp.UnixConnector(path), timeout=TIMEOUT) as session,
-                session.request(method, f"http://worker{url}", data=body, headers=headers) as response,
+                session.request(method, f"http://localhost{url}", data=body, headers=headers) as response,
             ):
                 answer: dict[str, Any] = orjson.loads(await response.read())
                 return answer if response.ok else None

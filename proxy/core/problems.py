@@ -17,6 +17,7 @@ TYPE_PREFIX = "urn:user-cache-proxy:problem:"
 PROBLEMS: dict[str, tuple[int, str]] = {
     "bad-request": (400, "The request is not valid HTTP"),
     "invalid-token": (401, "The token is not valid"),
+    "foreign-page": (403, "A web page may not ask this"),
     "method-not-allowed": (405, "The method is not allowed"),
     "request-timeout": (408, "The request did not arrive in time"),
     "too-large": (413, "The request is too large"),

@@ -263,6 +263,13 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         return f"{host}:{self.port}"
 
 
+class TlsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Paths of PEM files: a certificate with its chain, and the private key."""
+
+    certificate: str
+    key: str
+
+
 class Settings(Discreet, frozen=True, kw_only=True):
     """Everything the process is told from outside."""
 
@@ -275,6 +282,8 @@ class Settings(Discreet, frozen=True, kw_only=True):
     listen: Address = Address(host="0.0.0.0", port=8080)  # noqa: S104 - a sidecar serves its pod's port
     admin: Address = Address(host="127.0.0.1", port=9090)
     admin_token: str | None = None
+    tls: TlsSettings | None = None
+    drain_delay: float = 0.0
     memory_entries: int = 10000
     resource_memory: int = 64 * 1024 * 1024
     workers: int = 1

@@ -421,3 +421,43 @@ async def test_metrics_are_what_prometheus_reads() -> None:
     )
     assert 'user_cache_proxy_responses_total{x_cache="HIT"} 1.0' in text
     assert "user_cache_proxy_invalidations_total 0.0" in text
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Host": "localhost:9090"}, 200),
+        ({"Host": "[::1]:9090", "Origin": "http://[::1]:9090", "Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Host": "127.0.0.1:9090", "Origin": "http://127.0.0.1:9090"}, 200),
+        ({"Host": "evil.example:9090"}, 403),
+        ({"Host": "evil.example", "Origin": "http://evil.example"}, 403),
+        ({"Host": "127.0.0.1.evil.example"}, 403),
+        ({"Host": "localhost@evil.example"}, 403),
+        ({"Host": ""}, 403),
+        ({"Host": "[::1"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Host": "127.0.0.1:9090", "Origin": "http://127.0.0.1:8080"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+    ],
+)
+async def test_a_web_page_in_the_operators_browser_gets_nothing(headers: dict[str, str], status: int) -> None:
+    """Neither by DNS rebinding nor from another origin: not the counters, and above all no eviction."""
+    async with client_of(Worker()) as client:
+        for method, path in (("POST", "/evict"), ("GET", "/stats"), ("GET", "/explain?url=/users/1")):
+            sent = headers | ({"Content-Type": "application/json"} if method == "POST" else {})
+            data = b'{"all": true}' if method == "POST" else None
+            async with client.request(method, path, headers=sent, data=data) as answer:
+                assert status == answer.status, path
+        async with client.get("/healthz", headers=headers) as answer:
+            assert 200 == answer.status
+
+
+async def test_a_token_is_proof_enough() -> None:
+    """No page has it, and a gateway in front may ask under any name."""
+    async with client_of(Worker(token=TOKEN)) as client:
+        sent = {"Host": "proxy.example", "Authorization": f"Bearer {TOKEN}"}
+        async with client.get("/stats", headers=sent) as answer:
+            assert 200 == answer.status

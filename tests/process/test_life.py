@@ -1,0 +1,147 @@
+"""How processes live and end: draining, systemd, TLS on the listening socket."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import ssl
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy import server
+from proxy.core.errors import ConfigError
+from proxy.core.settings import TlsSettings
+from proxy.server import LONGEST_DELAY, RESTART_DELAY, YOUNG, Crew
+from tests.certificates import make_certificate
+from tests.processes import Proxy, Stub, poll
+from tests.valkey import Valkey
+
+
+def test_a_drain_says_no_before_it_stops() -> None:
+    """`/readyz` is red at once; connections are taken until a second signal, and what is in flight ends."""
+    with Stub.start() as stub, Proxy.start(stub.url, DRAIN_DELAY="30s") as proxy:
+        assert 200 == proxy.ask_admin("GET", "/readyz").status
+        proxy.send(signal.SIGTERM)
+        proxy.until("draining", lambda: proxy.told("draining") or None)
+        told = proxy.ask_admin("GET", "/readyz")
+        assert (503, "draining") == (told.status, told.json()["status"])
+        assert 200 == proxy.ask_admin("GET", "/healthz").status
+        assert 200 == proxy.get("/users/1").status
+        started = time.monotonic()
+        assert 0 == proxy.stop()
+        assert time.monotonic() - started < 15
+
+
+def test_a_drain_ends_by_itself() -> None:
+    """After the delay nobody is taken any more."""
+    with Stub.start() as stub, Proxy.start(stub.url, DRAIN_DELAY="100ms") as proxy:
+        started = time.monotonic()
+        assert 0 == proxy.stop()
+        assert time.monotonic() - started >= 0.1
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_systemd_is_told(workers: str, tmp_path: Path, valkey: Valkey) -> None:
+    """READY once all workers serve, STOPPING when they end: each once, from the main process."""
+    place = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+        heard.bind(str(place))
+        heard.settimeout(15)
+        heard.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+
+        def said() -> tuple[bytes, int]:
+            text, data, _, _ = heard.recvmsg(100, 100)
+            return text, int.from_bytes(data[0][2][:4], "little")
+
+        env = {"NOTIFY_SOCKET": str(place), "WORKERS": workers}
+        with Stub.start() as stub, Proxy.start(stub.url, redis=valkey.url, **env) as proxy:
+            assert (b"READY=1", proxy.pid) == said()
+            assert 0 == proxy.stop()
+            assert (b"STOPPING=1", proxy.pid) == said()
+            heard.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                said()
+
+
+def test_tls_on_the_listening_socket(tmp_path: Path) -> None:
+    """A client that checks the certificate is answered; one that speaks plain HTTP is not."""
+    certificate = make_certificate(tmp_path)
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    with Stub.start() as stub, Proxy.start(stub.url, LISTEN_TLS_CERT=str(certificate)) as proxy:
+        host, port = proxy.url.removeprefix("http://").split(":")
+        said = []
+        for _ in range(2):
+            client = http.client.HTTPSConnection(host, int(port), context=trusting, timeout=10)
+            client.request("GET", "/users/1")
+            response = client.getresponse()
+            said.append((response.status, response.headers["X-Cache"], response.read()[:1]))
+            client.close()
+        assert [(200, "MISS", b"{"), (200, "HIT", b"{")] == said
+        with pytest.raises((http.client.HTTPException, OSError)):
+            proxy.get("/users/1")
+    context = server.tls(TlsSettings(certificate=str(certificate), key=str(certificate)))
+    assert context is not None
+    assert ssl.TLSVersion.TLSv1_2 == context.minimum_version
+
+
+def test_a_certificate_that_can_not_be_had(tmp_path: Path) -> None:
+    """Named by the variables, without a traceback."""
+    (tmp_path / "x.pem").write_text("no certificate")
+    for name, cause in (("none.pem", "No such file"), ("x.pem", "not a PEM certificate")):
+        path = str(tmp_path / name)
+        with pytest.raises(ConfigError) as caught:
+            server.tls(TlsSettings(certificate=path, key=path))
+        assert cause in caught.value.mistakes[0]
+
+
+class Mortal:
+    """A worker that can be killed."""
+
+    exitcode = -9
+
+    def __init__(self) -> None:
+        self.alive = True
+        self.sentinel = os.getpid()
+
+    def is_alive(self) -> bool:
+        return self.alive
+
+
+def test_workers_that_keep_dying_are_started_ever_later() -> None:
+    """Twice as long each time, up to a bound; from the beginning once one has lived for a while."""
+    crew = Crew([Mortal()], lambda _: Mortal())  # type: ignore[arg-type, return-value, list-item]
+    now = time.monotonic()
+    waits: list[float] = []
+    for _ in range(7):
+        worker: Any = crew.workers[0]
+        worker.alive = False
+        crew.mend(now)
+        assert [] == crew.sentinels
+        due = crew._due[0]
+        crew.mend(due - 0.001)
+        assert crew.workers[0] is worker
+        crew.mend(due)
+        assert crew.workers[0] is not worker
+        waits.append(round(due - now, 3))
+        now = due
+    assert [RESTART_DELAY * 2**n for n in range(5)] + [LONGEST_DELAY] * 2 == waits
+    worker = crew.workers[0]
+    worker.alive = False
+    crew.mend(now + YOUNG)
+    assert RESTART_DELAY == crew._due[0] - (now + YOUNG)
+
+
+def test_kill_loses_nothing_but_warmth(valkey: Valkey) -> None:
+    """After SIGKILL a new process finds what was stored, and evicts what is written."""
+    with Stub.start() as stub:
+        with Proxy.start(stub.url, redis=valkey.url) as proxy:
+            assert "MISS" == proxy.get("/users/7").x_cache
+            proxy.kill()
+        with Proxy.start(stub.url, redis=valkey.url) as proxy:
+            assert "HIT" == proxy.get("/users/7").x_cache
+            poll(lambda: proxy.ask_admin("GET", "/readyz").status == 200, "ready")
