@@ -11,10 +11,22 @@ from collections.abc import Callable, Sequence
 
 from proxy import __version__, config, logs
 from proxy import clitext as out
-from proxy.cliparts import MISTAKE, PROG, Parser, add_admin, add_json, add_settings, only_in_environment
+from proxy.cliparts import (
+    FAILED,
+    MISTAKE,
+    PROG,
+    Parser,
+    add_admin,
+    add_json,
+    add_settings,
+    add_warm,
+    mistaken,
+    only_in_environment,
+)
+from proxy.cliruns import run_evict, run_explain, run_stats, run_warm
 from proxy.core.errors import ConfigError
 
-OK, FAILED, INTERRUPTED = 0, 1, 130
+OK, INTERRUPTED = 0, 130
 
 _EPILOG = """\
 examples:
@@ -98,7 +110,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_settings(check, {"--routes"})
     add_json(check)
 
-    explain = add("explain", "say what would be done with a request, and why", _explain, "/users/42",
+    explain = add("explain", "say what would be done with a request, and why", run_explain, "/users/42",
                   "DELETE /users/42", "/auth/me -H 'Authorization: Bearer …'")  # fmt: skip
     explain.add_argument(
         "words", nargs="+", metavar="[METHOD] URL", help="the path with its query; default GET"
@@ -108,7 +120,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_settings(explain, {"--routes"})
     add_admin(explain)
 
-    evict = add("evict", "drop a user, or everybody, from the caches of a running proxy", _evict,
+    evict = add("evict", "drop a user, or everybody, from the caches of a running proxy", run_evict,
                 "--id 42", "--email ada1@example.com", "--all --yes")  # fmt: skip
     whom = evict.add_mutually_exclusive_group(required=True)
     for key in ("id", "email", "username", "phone"):
@@ -117,8 +129,17 @@ def make_parser() -> argparse.ArgumentParser:
     evict.add_argument("--yes", action="store_true", help="do not ask")
     add_admin(evict)
 
-    stats = add("stats", "print the counters of a running proxy", _stats, "", "--json")
+    stats = add("stats", "print the counters of a running proxy", run_stats, "", "--json", "--watch")
+    stats.add_argument("--watch", nargs="?", type=float, const=1.0, metavar="SECONDS",
+                       help="show them again each second, or as often as given, until Ctrl-C")  # fmt: skip
     add_admin(stats)
+
+    warm = add("warm", "read users through a running proxy, so that it has them", run_warm,
+               "--range 1-100000 --rate 200", "--ids ids.txt --state ids.done",
+               "--list '/users?after={}&limit=500'")  # fmt: skip
+    add_warm(warm)
+    add_settings(warm, {"--routes"})
+    add_json(warm)
 
     schema = add(
         "schema", "print the JSON schema of routes.yaml, for editors", _schema, "> routes.schema.json"
@@ -194,39 +215,6 @@ def _check(given: argparse.Namespace) -> int:
     return OK
 
 
-def _explain(given: argparse.Namespace) -> int:
-    from proxy import cliask
-
-    if len(given.words) > 2:
-        return _mistaken("explain takes [METHOD] URL: one or two words")
-    method, url = ("GET", *given.words) if len(given.words) == 1 else given.words
-    return _asked(
-        lambda: cliask.explain(method.upper(), url, given.headers, given.routes, _place(given), given.json)
-    )
-
-
-def _evict(given: argparse.Namespace) -> int:
-    from proxy import cliask
-
-    if given.all:
-        if not given.yes and not sys.stdin.isatty():
-            return _mistaken("evict --all drops everybody and there is no terminal to ask on; add --yes")
-        if not given.yes and not cliask.confirmed("Drop everybody from the caches?"):
-            out.complain("nothing was evicted")
-            return FAILED
-        whom: dict[str, str | bool] = {"all": True}
-    else:
-        keys = ("id", "email", "username", "phone")
-        whom = {key: value for key in keys if (value := getattr(given, key)) is not None}
-    return _asked(lambda: cliask.evict(whom, _place(given), given.json))
-
-
-def _stats(given: argparse.Namespace) -> int:
-    from proxy import cliask
-
-    return _asked(lambda: cliask.stats(_place(given), given.json))
-
-
 def _schema(given: argparse.Namespace) -> int:
     from proxy import configdoc
 
@@ -243,32 +231,9 @@ def _completion(given: argparse.Namespace) -> int:
 
 def _demo(given: argparse.Namespace) -> int:
     if given.json and not given.once:
-        return _mistaken("demo --json needs --once")
+        return mistaken("demo --json needs --once")
     if not 0 <= given.port <= 65535:
-        return _mistaken("--port takes 0 to 65535")
+        return mistaken("--port takes 0 to 65535")
     from proxy import demo
 
     return demo.run(port=given.port, once=given.once, as_json=given.json)
-
-
-def _place(given: argparse.Namespace) -> tuple[str, str | None]:
-    from proxy.cliadmin import DEFAULT
-
-    return given.admin or os.environ.get("ADMIN_LISTEN") or DEFAULT, os.environ.get("ADMIN_TOKEN") or None
-
-
-def _asked(question: Callable[[], int]) -> int:
-    from proxy.cliadmin import NoProxy, Refused
-
-    try:
-        return question()
-    except ValueError as error:
-        return _mistaken(str(error))
-    except (NoProxy, Refused) as error:
-        out.complain(str(error))
-        return FAILED
-
-
-def _mistaken(sentence: str) -> int:
-    out.complain(sentence)
-    return MISTAKE

@@ -9,7 +9,7 @@ from proxy import clitext as out
 from proxy import config
 
 PROG = "user-cache-proxy"
-MISTAKE = 2
+FAILED, MISTAKE = 1, 2
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,8 +40,32 @@ def add_admin(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
+def add_warm(parser: argparse.ArgumentParser) -> None:
+    """The flags of `warm`: which users, through which proxy, how fast."""
+    more = parser.add_argument
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--ids", metavar="FILE", help="a file of ids, one a line; - is standard input")
+    which.add_argument("--range", metavar="FIRST-LAST", help="numbers, such as 1-100000")
+    paged = "the service's list of users; {} in it is the last id of the page before"
+    which.add_argument("--list", metavar="PATH", help=paged)
+    more("--rate", type=float, default=50.0, metavar="N", help="requests a second, default 50")
+    more("--state", metavar="FILE",
+         help="where what is done is kept; the same command then goes on from there")  # fmt: skip
+    more("--proxy", metavar="HOST:PORT|URL",
+         help="where clients ask the proxy [port of LISTEN, default: 127.0.0.1:8080]")  # fmt: skip
+    more("--route", metavar="MATCH", help="the route to use; default: the first look-up by id")
+    more("-H", dest="headers", action="append", default=[], metavar="'Name: value'",
+         help="a header line for each request; may be repeated")  # fmt: skip
+
+
 def only_in_environment() -> str:
     """The settings without a flag, as lines of help."""
     rows = [(s.env, f"{s.help} [default: {s.default}]") for s in config.SETTINGS if s.flag is None]
     lines = "".join(f"  {line}\n" for line in out.table(rows))
     return f"in the environment only (flags beat the environment, which beats the routes file):\n{lines}\n"
+
+
+def mistaken(sentence: str) -> int:
+    """Says what is wrong with the arguments; the exit code."""
+    out.complain(sentence)
+    return MISTAKE

@@ -24,6 +24,11 @@ def say_json(value: Any) -> None:
     say(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def say_json_line(value: Any) -> None:
+    """The value as JSON on one line, for what goes on."""
+    say(json.dumps(value, ensure_ascii=False))
+
+
 def forgive_encodings() -> None:
     """Lets a terminal that can't show a character show its number instead of ending the command."""
     for stream in (sys.stdout, sys.stderr):
