@@ -97,13 +97,16 @@ def keep(
     if "no-cache" in directives and not _listed(directives["no-cache"]):
         lifetime = 0.0
     age = initial_age(reply, asked, now)
-    left = max(0.0, lifetime - age)
+    left = lifetime - age
     validator = has_validator(reply)
-    if not left and not validator:
+    if not left > 0 and not validator:
         return Skip(Reason.NO_TTL)
     windows = _windows(directives, rule)
     stale = 0.0 if windows.never else max(windows.stale_while_revalidate, windows.stale_if_error)
-    dead_after = min(left + max(stale, rule.keep if validator else 0.0), float(LARGEST))
+    dead_after = max(left + stale, max(left, 0.0) + (rule.keep if validator else 0.0))
+    if not dead_after > 0:
+        return Skip(Reason.NO_TTL)
+    dead_after = min(dead_after, float(LARGEST))
     return Kept(left, int(age), dead_after, _omitted(directives), names)
 
 

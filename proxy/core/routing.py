@@ -38,7 +38,7 @@ class Match:
 class Router:
     """Finds the route of a request; the first of the file wins. Keeps nothing of a request."""
 
-    __slots__ = ("_exact", "_explicit", "_implied", "_loose_reads")
+    __slots__ = ("_exact", "_explicit", "_implied", "_loose_reads", "_resources")
 
     def __init__(self, routes: Iterable[Route]) -> None:
         numbered = list(enumerate(routes))
@@ -50,6 +50,7 @@ class Router:
             self._loose_reads[method] = Index(Loose(*p) for p in mine if isinstance(p[1].action, Write))
         # A look-up is answered from the cache, so only a read may ever reach it.
         self._explicit = Index(Loose(*p) for p in numbered if isinstance(p[1].action, Write | Pass))
+        self._resources = Index(Loose(*p) for p in numbered if isinstance(p[1].action, Resource))
         self._implied = Index(Loose(*p) for p in numbered if isinstance(p[1].action, Lookup))
 
     def match(self, method: str, target: str) -> Match | None:
@@ -67,9 +68,12 @@ class Router:
         return _agreed(found)
 
     def is_resource(self, target: str) -> bool:
-        """Whether a GET of this target is answered as a resource."""
-        found = self._match_exact("GET", target)
-        return found is not None and isinstance(found.match.route.action, Resource)
+        """Whether a GET of this target, in some spelling of it, may be answered as a resource."""
+        return any(
+            route.values(path, {}, whole=False) is not None
+            for path in paths(target)
+            for route in self._resources.candidates(len(path), path[0] if path else "")
+        )
 
     def match_write_path(self, target: str) -> Match | None:
         """The write that any unsafe method on this target implies; for methods that hide in headers."""
