@@ -36,7 +36,7 @@ _BY_USE = {
 }
 _SECRET = frozenset(word for words in _BY_USE.values() for word in words.split())
 # Secret only as the whole name: parts of too many innocent ones. `pin_code` is a postal code in India.
-_SECRET_ALONE = frozenset({"pass", "pin", "token", "tokens"})
+_SECRET_ALONE = frozenset({"pass", "pin", "token", "tokens", "recovery"})
 # Names without any gap: long enough to mean nothing else wherever they stand.
 _FRAGMENTS = re.compile(
     "passwd|password|passphrase|passcode|apikey|accesstoken|refreshtoken|sessiontoken|privatekey|secretkey"
@@ -44,14 +44,34 @@ _FRAGMENTS = re.compile(
     "|passwort|kennwort"
 )
 # Taken out before the words are judged.
-_INNOCENT = frozenset({"hashtag", "hashtags", "passwordless"})
+_INNOCENT = frozenset(
+    {
+        *("hashtag", "hashtags", "passwordless"),
+        *(f"{what}hash" for what in ("avatar", "banner", "image", "file", "content", "commit", "blur")),
+    }
+)
 
 # Facts about a secret are none: `password_changed_at`, `mfa_enabled`, `has_password`, `token_expires_in`.
 _FACT_FIRST = frozenset(
     {"has", "is", "must", "needs", "requires", "require", "force", "can", "should", "was"}
 )
 _FACT_LAST = frozenset(
-    {"at", "on", "date", "count", "enabled", "disabled", "required", "policy", "set", "verified", "expired"}
+    {
+        *(
+            "at",
+            "on",
+            "date",
+            "count",
+            "enabled",
+            "disabled",
+            "required",
+            "policy",
+            "set",
+            "verified",
+            "expired",
+        ),
+        *("change", "changed", "updated", "modified", "strength", "age"),
+    }
 )
 _FACT_WITHIN = "expire"
 _ISO_DATE = re.compile(

@@ -136,7 +136,6 @@ def test_secret_names(name: str) -> None:
         "keyboard",
         "access_level",
         "card",
-        "recovery",
         "имя",
         "x" * MAX_NAME,
     ],
@@ -359,3 +358,87 @@ def test_documents_without_secrets_are_untouched(document: Any) -> None:
     text = json.dumps(document, indent=1).encode()
     assert REDACTOR.strip(document)[0] is document
     assert (text, ()) == strip_json(REDACTOR, text)
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        "password",
+        "passwd",
+        "pwd",
+        "hash",
+        "salt",
+        "secret",
+        "totp",
+        "otp",
+        "mfa",
+        "recovery_code",
+        "backup_code",
+        "private_key",
+        "api_key",
+        "access_token",
+        "refresh_token",
+        "session_token",
+        "ssn",
+    ],
+)
+def test_each_promised_word_in_each_spelling(term: str) -> None:
+    """Snake, kebab, camel, Pascal, shouted and joined; with words around it, in objects and arrays."""
+    words = term.split("_")
+    pascal = "".join(map(str.capitalize, words))
+    names = [
+        *(term, term.upper(), "-".join(words), "".join(words), pascal, pascal[0].lower() + pascal[1:]),
+        *(f"user_{term}", f"{term}_v2", f"user{pascal}", f"old-{'-'.join(words)}", f"my.{term}", f"{term}s"),
+    ]
+    for name in names:
+        assert ({"a": [{"id": 1}]}, (f"a.[].{name}",)) == REDACTOR.strip({"a": [{name: "x", "id": 1}]})
+    assert REDACTOR.secret_name("recovery")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hashtag",
+        "hash_tag",
+        "assault",
+        "saltwater",
+        "basalt",
+        "passenger",
+        "compass",
+        "passport",
+        "boarding_pass",
+        "secretary",
+        "author",
+        "token_type",
+        "token_count",
+        "tokens_used",
+        "shipping",
+        "opinion",
+        "pinned",
+        "recovered",
+        "recovery_email",
+        "discovery",
+        "zip_code",
+        "promo_code",
+        "session",
+        "avatar_hash",
+        "contentHash",
+        "blurhash",
+        "key",
+        "bypass",
+        "pass_rate",
+    ],
+)
+def test_false_friends_are_left_alone(name: str) -> None:
+    """Names of ordinary fields that sound like secrets."""
+    assert {name: "x"} == REDACTOR.strip({name: "x"})[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["password_changed_at", "last_password_change", "passwordUpdated", "mfa_enabled", "has_password"]
+)
+def test_facts_about_secrets_are_none(name: str) -> None:
+    """A date, a number or a truth value is left; a text that may be the secret itself is not."""
+    for fact in ("2024-01-02T03:04:05Z", True, 3, None):
+        assert {name: fact} == REDACTOR.strip({name: fact})[0]
+    assert {} == REDACTOR.strip({name: "hunter2"})[0]
