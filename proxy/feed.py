@@ -14,13 +14,14 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from proxy.core.errors import StoreError
-from proxy.core.model import Batch, Ref
+from proxy.core.model import Batch, Fence, Ref
+from proxy.core.ports import Memory
+from proxy.messages import Listening, Message, about, decode, encode
 from proxy.store.link import Command, Link, Script
 
 log = logging.getLogger("proxy.feed")
@@ -38,32 +39,6 @@ DRIFT = 0.05
 RECONNECT_AFTER = 0.1
 
 RENEW, ANNOUNCE = Script("renew"), Script("announce")
-
-
-class Message(msgspec.Struct, array_like=True, frozen=True):
-    """One message on the feed: `kind` is drop, ack, echo or wake; `sender` a replica, `number` its count."""
-
-    kind: str
-    sender: str
-    number: int
-    users: tuple[str, ...] = ()
-    aliases: tuple[tuple[str, str], ...] = ()
-    everything: bool = False
-
-
-_ENCODE = msgspec.json.Encoder().encode
-_DECODE = msgspec.json.Decoder(Message).decode
-
-
-class Listening(Protocol):
-    """Opens one connection that is subscribed to `channels`, and yields messages as they come.
-
-    Raises StoreError where the connection can't be had or is lost.
-    """
-
-    def __call__(self, *channels: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
-        """Entered when the server has confirmed the subscription."""
-        ...
 
 
 class Announcement:
@@ -107,8 +82,8 @@ class Feed:
     """One replica's end of the feed.
 
     `drop(batch)` is called before an announcement is acknowledged, and with everything whenever the lease
-    was not alive for a while; `woken(key, value, storable)` when a replica has ended a fill. Times are
-    seconds of `clock`.
+    was not alive for a while; `woken(key, value, storable)` when a replica has ended a fill; `standing`
+    hears of the fences of others. Times are seconds of `clock`.
     """
 
     def __init__(
@@ -118,6 +93,7 @@ class Feed:
         *,
         drop: Callable[[Batch], object],
         woken: Callable[[str, str, bool], None],
+        standing: Memory | None = None,
         lease: float = LEASE,
         renew_every: float = RENEW_EVERY,
         clock: Callable[[], float] = time.monotonic,
@@ -127,6 +103,7 @@ class Feed:
         self._listening = listening
         self._drop = drop
         self._woken = woken
+        self._standing = standing
         self._lease = lease
         self._renew_every = renew_every
         self._clock = clock
@@ -154,18 +131,26 @@ class Feed:
 
     # -- announcing ----------------------------------------------------------------------------------
 
-    def announcement(self, batch: Batch) -> Announcement:
-        """A message that tells all replicas to drop `batch`; run its command, then await `heard`."""
+    def announcement(self, batch: Batch, fence: str = "", seconds: float = 0.0) -> Announcement:
+        """A message that tells all replicas to drop `batch`; run its command, then await `heard`.
+
+        Before they acknowledge, they raise `fence` around it in their own memory, for `seconds`.
+        """
         self.announced += 1
         self._numbers += 1
-        message = Message("drop", self.replica, self._numbers, batch.users, batch.aliases, batch.everything)
-        command = ANNOUNCE.call(MEMBERS, CHANNEL, _ENCODE(message))
+        message = about("drop", self.replica, self._numbers, Fence(fence, batch), seconds)
+        command = ANNOUNCE.call(MEMBERS, CHANNEL, encode(message))
         announcement = self._open[self._numbers] = Announcement(self, self._numbers, command)
         return announcement
 
+    def standing(self, fence: Fence, seconds: float) -> Command:
+        """Tells all replicas how long a fence goes on standing; 0: it is down."""
+        kind = "stand" if seconds else "lift"
+        return ("PUBLISH", CHANNEL, encode(about(kind, self.replica, 0, fence, seconds)))
+
     def wake(self, ref: Ref, *, storable: bool) -> bytes:
         """The message that a fill of `ref` has ended; `storable`: look again, it may be stored."""
-        return _ENCODE(Message("wake", "", int(storable), (), ((ref.key, ref.value),)))
+        return encode(Message("wake", "", int(storable), (), ((ref.key, ref.value),)))
 
     def forget(self, announcement: Announcement) -> None:
         """Nobody waits for it any more."""
@@ -237,7 +222,7 @@ class Feed:
         while True:
             self._numbers += 1
             number = self._numbers
-            echo = _ENCODE(Message("echo", self.replica, number))
+            echo = encode(Message("echo", self.replica, number))
             self._sent[number] = self._clock()
             lease, life = str(int(self._lease * 1e6)), str(int(self._lease * 30_000))
             async with self._link.bounded():
@@ -249,7 +234,7 @@ class Feed:
 
     async def _take(self, raw: bytes) -> None:
         try:
-            message = _DECODE(raw)
+            message = decode(raw)
         except msgspec.MsgspecError:
             # Somebody else writes to our channel. What it meant is unknown, so nothing here may be trusted.
             raise StoreError("unreadable message on the feed") from None
@@ -262,11 +247,21 @@ class Feed:
             case "wake":
                 for key, value in message.aliases:
                     self._woken(key, value, bool(message.number))
-            case "drop" if message.sender != self.replica:
-                self._drop(Batch(message.users, message.aliases, message.everything))
-                ack = _ENCODE(Message("ack", self.replica, message.number))
-                async with self._link.bounded():
-                    await self._link.run(("PUBLISH", f"{CHANNEL}:{message.sender}", ack))
+            case "drop" | "stand" | "lift" if message.sender != self.replica:
+                await self._told(message)
+
+    async def _told(self, message: Message) -> None:
+        """Another replica begins, goes on with, or has ended a write."""
+        batch = Batch(message.users, message.aliases, message.everything)
+        if self._standing is not None and message.kind == "lift":
+            self._standing.lift(message.fence)
+        elif self._standing is not None and message.fence:
+            self._standing.stand(Fence(message.fence, batch), message.seconds)
+        if message.kind == "drop":
+            self._drop(batch)
+            ack = encode(Message("ack", self.replica, message.number))
+            async with self._link.bounded():
+                await self._link.run(("PUBLISH", f"{CHANNEL}:{message.sender}", ack))
 
     def _echoed(self, number: int) -> None:
         sent = self._sent.pop(number, None)
@@ -293,6 +288,6 @@ class Feed:
         }
 
 
-def join(link: Link, drop: Callable[[Batch], object], woken: Callable[[str, str, bool], None]) -> Feed:
+def join(link: Link, memory: Memory, woken: Callable[[str, str, bool], None]) -> Feed:
     """This replica's end of the feed, over the store's own link."""
-    return Feed(link, link.listening, drop=drop, woken=woken)
+    return Feed(link, link.listening, drop=memory.drop_batch, woken=woken, standing=memory)

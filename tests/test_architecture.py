@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("store.link", "store.mux")),
     (1, ("pool", "connection")),
     (1, ("singleflight",)),
+    (1, ("messages",)),
     (2, ("store", "store.*")),
     (2, ("feed",)),
     (2, ("upstream",)),

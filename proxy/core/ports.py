@@ -96,6 +96,22 @@ class Announcement(Protocol):
         ...
 
 
+class Memory(Protocol):
+    """This process's memory, as the feed sees it. It keeps the fences of others, which Redis may lose."""
+
+    def drop_batch(self, batch: Batch) -> object:
+        """Drops all that `batch` names."""
+        ...
+
+    def stand(self, fence: Fence, seconds: float) -> None:
+        """What it names is neither answered nor stored here, for so long or until `lift`."""
+        ...
+
+    def lift(self, name: str) -> None:
+        """That fence is down."""
+        ...
+
+
 class Membership(Protocol):
     """This replica's end of the feed (design §7.5)."""
 
@@ -108,8 +124,12 @@ class Membership(Protocol):
         """Joins in the background; once."""
         ...
 
-    def announcement(self, batch: Batch) -> Announcement:
-        """Tells the replicas to drop `batch` from memory."""
+    def announcement(self, batch: Batch, fence: str = "", seconds: float = 0.0) -> Announcement:
+        """Tells the replicas to drop `batch` from memory, and of the fence that stands around it."""
+        ...
+
+    def standing(self, fence: Fence, seconds: float) -> tuple[str | bytes, ...]:
+        """The Redis command that tells the replicas how long a fence goes on standing; 0: it is down."""
         ...
 
     def wake(self, ref: Ref, *, storable: bool) -> bytes:

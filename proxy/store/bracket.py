@@ -12,6 +12,7 @@ from proxy.core.errors import StoreError
 from proxy.core.model import Batch, Evicted, Fence
 from proxy.core.ports import Membership
 from proxy.store.fences import LIFE
+from proxy.store.link import Command
 from proxy.store.memory import MemoryStore
 from proxy.store.recovery import Recovery
 from proxy.store.redis import RedisStore
@@ -38,6 +39,8 @@ class Bracket:
         self.deliveries: set[asyncio.Task[Evicted]] = set()
         self._renewals: dict[str, asyncio.TimerHandle] = {}
         self._orphans: deque[Fence] = deque(maxlen=10_000)
+        # Of writes under way, raised while the shared store could not be told of them.
+        self._unraised: dict[str, Fence] = {}
 
     async def fence(self, batch: Batch) -> Fence:
         """Returns when no replica can answer what `batch` names from memory."""
@@ -50,7 +53,9 @@ class Bracket:
             self.recovery.pending.add(batch)
             self._orphans.append(fence)
             self.recovery.failed(error, write=True)
+            self._unraised[fence.name] = fence
             if self._reject:
+                del self._unraised[fence.name]
                 await self.memory.settle(fence, None)
                 raise
         return fence
@@ -62,8 +67,27 @@ class Bracket:
         if self.recovery.down:
             if self._reject:
                 raise StoreError("the shared store can't be told of this write")
+            self._unraised[fence.name] = fence
             return
-        told = [] if self._feed is None else [self._feed.announcement(fence.batch)]
+        await self._raise_there(fence)
+
+    async def raise_again(self) -> bool:
+        """Raises the fences of writes that began without the shared store; says if there are more by now.
+
+        Raises StoreError.
+        """
+        while self._orphans:
+            await self.redis.writes.lift(self._orphans[0])
+            self._orphans.popleft()
+        for fence in list(self._unraised.values()):
+            await self._raise_there(fence)
+            # A write that has ended meanwhile has evicted, or is to; its fence must not stay.
+            if self._unraised.pop(fence.name, None) is None:
+                self._orphans.append(fence)
+        return bool(self._unraised or self._orphans)
+
+    async def _raise_there(self, fence: Fence) -> None:
+        told = [] if self._feed is None else [self._feed.announcement(fence.batch, fence.name, LIFE)]
         loads = self.redis.link.loads
         replies = await self.redis.writes.fence(fence, *(one.command for one in told))
         self._renew_later(fence)
@@ -84,7 +108,7 @@ class Bracket:
         if fence.name in self._renewals:
             self._renew_later(fence)
             try:
-                await self.redis.writes.fence(fence)
+                await self.redis.writes.fence(fence, *self._standing(fence, LIFE))
             except StoreError as error:
                 self.recovery.pending.add(fence.batch)
                 self.recovery.failed(error, write=True)
@@ -92,6 +116,7 @@ class Bracket:
 
     async def settle(self, fence: Fence, batch: Batch | None, linger: float) -> Evicted:
         """Goes on to its end where the caller is cancelled."""
+        self._unraised.pop(fence.name, None)
         renewal = self._renewals.pop(fence.name, None)
         if renewal is not None:
             renewal.cancel()
@@ -102,14 +127,15 @@ class Bracket:
             # Nothing was lost; should this fail, the fence evicts when its life is over.
             if not self.recovery.down:
                 try:
-                    await self.redis.writes.lift(fence)
+                    await self.redis.writes.lift(fence, *self._standing(fence, 0.0))
                 except StoreError as error:
                     self.recovery.failed(error)
             return await self.memory.settle(fence, None)
         evicted = await self._deliver(batch, NO_FENCE if linger else fence)
         if linger and not self.recovery.down:
             try:
-                await self.redis.writes.fence(fence, seconds=linger)
+                told = self._standing(fence, linger)
+                await self.redis.writes.fence(fence, *told, seconds=linger)
             except StoreError as error:
                 self.recovery.pending.add(batch)
                 self.recovery.failed(error, write=True)
@@ -132,9 +158,10 @@ class Bracket:
             self.recovery.pending.add(batch)
             return replace(here, delivered=False)
         try:
-            there, held = await self.redis.writes.settle(batch, fence)
+            lifted = () if fence is NO_FENCE else self._standing(fence, 0.0)
+            there, held = await self.redis.writes.settle(batch, fence, *lifted)
             # Under a fence that held all the time nobody can have kept anything of its users.
-            if not (held and fence.batch.covers(batch)):
+            if not held:
                 await self._announce(batch)
         except StoreError as error:
             self.recovery.pending.add(batch)
@@ -148,11 +175,14 @@ class Bracket:
 
     async def tell(self, batch: Batch) -> None:
         """Evicts in Redis and in all replicas' memories. Raises StoreError."""
-        while self._orphans:
-            await self.redis.writes.lift(self._orphans[0])
-            self._orphans.popleft()
         await self.redis.writes.settle(batch, NO_FENCE)
         await self._announce(batch)
+
+    def _standing(self, fence: Fence, seconds: float) -> tuple[Command, ...]:
+        # A fence around nobody was never told of.
+        if self._feed is None or fence.batch == Batch():
+            return ()
+        return (self._feed.standing(fence, seconds),)
 
     async def _announce(self, batch: Batch) -> None:
         if self._feed is not None:

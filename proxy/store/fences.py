@@ -8,6 +8,7 @@ import secrets
 from proxy.core.model import Batch, Fence
 from proxy.store import codec
 from proxy.store.link import Command, Script
+from proxy.store.lives import FLOOR_MS, WEEK_MS
 
 _FENCE, _LIFT, _GUARD, _UNGUARD, _SHUT, _OPEN = (
     Script("fence", "_fences"),
@@ -20,14 +21,12 @@ _FENCE, _LIFT, _GUARD, _UNGUARD, _SHUT, _OPEN = (
 
 # Longer than any one phase of a write; a write that takes longer renews it.
 LIFE = 30.0
-_FLOOR_LIFE = "120000"
-_WEEK = str(7 * 86400 * 1000)
 
 
 def raised(batch: Batch, fence: str, seconds: float) -> list[Command]:
     """The commands that raise `fence` around all that `batch` names, or give it another `seconds` to live."""
     commands = [
-        _FENCE.call(codec.user_key(one), fence, str(int(seconds * 1e6)), _FLOOR_LIFE) for one in batch.users
+        _FENCE.call(codec.user_key(one), fence, str(int(seconds * 1e6)), FLOOR_MS) for one in batch.users
     ]
     life = str(int(seconds * 1e3))
     commands += [_GUARD.call(codec.alias_key(*alias), fence, life) for alias in batch.aliases]
@@ -38,7 +37,7 @@ def raised(batch: Batch, fence: str, seconds: float) -> list[Command]:
 
 def lifted(batch: Batch, fence: str) -> list[Command]:
     """The commands that take `fence` down: users first, in their order."""
-    commands = [_LIFT.call(codec.user_key(one), fence, _FLOOR_LIFE) for one in batch.users]
+    commands = [_LIFT.call(codec.user_key(one), fence) for one in batch.users]
     commands += [_UNGUARD.call(codec.alias_key(*alias), fence) for alias in batch.aliases]
     if batch.everything:
         commands.append(opened(Fence(fence, batch)))
@@ -47,7 +46,7 @@ def lifted(batch: Batch, fence: str) -> list[Command]:
 
 def opened(fence: Fence) -> Command:
     """The command that takes `fence` off everybody and begins a new epoch, unless others stand there."""
-    return _OPEN.call(codec.EPOCH_KEY, fence.name, secrets.token_hex(8), _WEEK)
+    return _OPEN.call(codec.EPOCH_KEY, fence.name, secrets.token_hex(8), WEEK_MS)
 
 
 def new_fence(batch: Batch) -> Fence:

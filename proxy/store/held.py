@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import time
+from asyncio import TimerHandle
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 
-from proxy.core.model import (
-    Absent,
-    Entry,
-    Evicted,
-    Found,
-    LocalTicket,
-    Looked,
-    Reason,
-    Ref,
-    Tier,
-)
+from proxy.core.model import Absent, Batch, Entry, Evicted, Found, LocalTicket, Looked, Reason, Ref, Tier
 from proxy.store import codec
 from proxy.store.hold import Held
 from proxy.store.localfences import LocalFences
@@ -47,6 +38,9 @@ class Memory:
     ) -> None:
         self.max_ttl: float | None = None
         self.fences = LocalFences()
+        # Those of other replicas. What they name was dropped then; until they lift it, nothing is put.
+        self.heard = LocalFences()
+        self._told: dict[str, tuple[Batch, TimerHandle]] = {}
         self._now = now
         self._monotonic = monotonic
         self._max_users = max(1, max_users)
@@ -163,7 +157,7 @@ class Memory:
         reason = codec.refused(ref, entry, self._now())
         if reason is not None:
             return reason
-        if self.fences.standing and (self.fences.hides(ref) or self.fences.hides_user(entry.user_id)):
+        if self.fenced(ref, entry.user_id):
             return Reason.FENCED
         self._sweep()
         slot = Slot(entry, None if self.max_ttl is None else self._monotonic() + self.max_ttl)
@@ -176,6 +170,13 @@ class Memory:
             return self._refuse()
         self._put_slot(entry.user_id, ref.slot, slot)
         return None
+
+    def fenced(self, ref: Ref, user_id: str | None) -> bool:
+        """Whether a write is under way, here or elsewhere, that may change what is to be stored for `ref`."""
+        return any(
+            fences.standing and (fences.hides(ref) or fences.hides_user(user_id))
+            for fences in (self.fences, self.heard)
+        )
 
     def _put_slot(self, user_id: str, name: str, slot: Slot) -> None:
         table = self._tables.of(user_id)

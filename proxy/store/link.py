@@ -257,6 +257,20 @@ class Link:
         except (RedisError, OSError) as error:
             raise StoreError(f"the feed was lost: {type(error).__name__}") from None
 
+    @property
+    def counting(self) -> list[Command]:
+        """What to ask for the count of keys that were thrown out, see `counted`."""
+        known = [("INFO", "server")] if not self.process.run_id else []
+        return [("INFO", "stats"), *known]
+
+    def counted(self, replies: Sequence[Any]) -> str:
+        """The replies to `counting` as `run id=count,…` of all servers; "" if they don't say."""
+        told: dict[str, Any] = {}
+        for reply in replies:
+            told |= reply if isinstance(reply, dict) else {}
+        process = told.get("run_id") or self.process.run_id.decode()
+        return f"{process}={told['evicted_keys']}" if process and "evicted_keys" in told else ""
+
     async def close(self) -> None:
         """Closes the client and its pool."""
         if self.mux is not None:

@@ -15,6 +15,10 @@ from proxy.store.slot import MemoryStats
 __all__ = ["MemoryStats", "MemoryStore"]
 
 
+# Fences of other replicas that are kept at once; beyond it the oldest has only its copy in Redis.
+_MAX_HEARD = 10_000
+
+
 class MemoryStore(Memory):
     """The cache where there is no Redis. Nothing here fails."""
 
@@ -51,8 +55,34 @@ class MemoryStore(Memory):
         """See Store."""
         return {"backend": "memory", "status": "ok", "latency_ms": 0.0, "users": len(self._users)}
 
+    def stand(self, fence: Fence, seconds: float) -> None:
+        """See ports.Memory. One that nobody lifts in time belonged to a writer that died, and evicts."""
+        held = self._told.pop(fence.name, None)
+        if held is None:
+            self.heard.add(fence.batch)
+            self.drop_batch(fence.batch)
+        else:
+            held[1].cancel()
+        timer = asyncio.get_running_loop().call_later(seconds, self._died, fence.name)
+        self._told[fence.name] = (fence.batch if held is None else held[0], timer)
+        if len(self._told) > _MAX_HEARD:
+            self.lift(next(iter(self._told)))
+
+    def lift(self, name: str) -> None:
+        """See ports.Memory."""
+        held = self._told.pop(name, None)
+        if held is not None:
+            held[1].cancel()
+            self.heard.remove(held[0])
+
+    def _died(self, name: str) -> None:
+        self.drop_batch(self._told[name][0])
+        self.lift(name)
+
     async def close(self) -> None:
         """Gives the memory back."""
+        for name in list(self._told):
+            self.lift(name)
         self.drop((), everything=True)
 
     async def fence(self, batch: Batch) -> Fence:

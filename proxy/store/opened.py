@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from proxy.core.model import Batch
 from proxy.core.ports import Membership, Store
 from proxy.core.settings import RedisSettings
 from proxy.store import codec
@@ -14,7 +13,7 @@ from proxy.store.memory import MemoryStore
 if TYPE_CHECKING:
     from proxy.store.link import Link
 
-Join = Callable[["Link", Callable[[Batch], object], Callable[[str, str, bool], None]], Membership]
+Join = Callable[["Link", MemoryStore, Callable[[str, str, bool], None]], Membership]
 
 
 # What one process holds of resources where nothing else is said.
@@ -43,7 +42,7 @@ def open_store(
         seal=_seal(redis.seal_keys),
     )
     wakes = Wakes()
-    feed = join()(shared.link, memory.drop_batch, wakes.wake)
+    feed = join()(shared.link, memory, wakes.wake)
     return TieredStore(memory, shared, feed=feed, wakes=wakes, reject=redis.reject_writes)
 
 

@@ -21,9 +21,10 @@ _REPLAY = 256
 class Recovery:
     """Distrusts the shared store from a failed eviction, a lost server, or `failures` others in a row.
 
-    Every `probe_interval` seconds it is asked for its run id. It is trusted again once all evictions of the
-    outage are delivered by `deliver`; one whose run id has changed gets all users evicted first, as it may
-    have started from an older copy (design §7.6). `opened` and `returned` are told when trust goes and comes.
+    Every `probe_interval` seconds it is asked for its run id. It is trusted again once no fence is `owed` to
+    a write under way and all evictions of the outage are delivered by `deliver`; one whose run id has changed
+    gets all users evicted first, as it may have started from an older copy (design §7.6). `opened` and
+    `returned` are told when trust goes and comes.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Recovery:
         *,
         run_id: Callable[[], Awaitable[str]],
         deliver: Callable[[Batch], Awaitable[object]],
+        owed: Callable[[], Awaitable[bool]],
         opened: Callable[[], None],
         returned: Callable[[], None],
         probe_interval: float,
@@ -39,6 +41,7 @@ class Recovery:
     ) -> None:
         self._ask = run_id
         self._deliver = deliver
+        self._owed = owed
         self._opened = opened
         self._back = returned
         self._probe_interval = probe_interval
@@ -104,7 +107,10 @@ class Recovery:
 
     async def _return(self) -> None:
         delivered = 0
-        while len(self.pending):
+        # Writes under way are fenced first: what others store from then on is not older than these writes.
+        while await self._owed() or len(self.pending):
+            if not len(self.pending):
+                continue
             batch = self.pending.take(_REPLAY)
             try:
                 await self._deliver(batch)

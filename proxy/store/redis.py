@@ -17,6 +17,7 @@ from proxy.core.errors import StoreError
 from proxy.core.model import Absent, Batch, Entry, Evicted, Found, Looked, Reason, Ref, Ticket, Tier
 from proxy.store import codec
 from proxy.store.link import WRONG_TYPE, Command, Link, Script, connect
+from proxy.store.lives import FLOOR_MS, LEASED_MS, TICKET_US, WEEK_MS
 from proxy.store.slot import RedisStats
 from proxy.store.topologies import open_link
 from proxy.store.writes import NO_FENCE, RedisWrites
@@ -24,13 +25,10 @@ from proxy.store.writes import NO_FENCE, RedisWrites
 __all__ = ["RedisStats", "RedisStore", "connect"]
 _MS = 1000
 _US = 1_000_000
-_WEEK = 7 * 86400 * _MS
 _SIX_DAYS = 6 * 86400 * _MS
 _MARK_LIFE = 30 * _MS
-# A ticket must not outlive the floors that refuse it.
-_FLOOR_LIFE = 120 * _MS
-_TICKET_AGE = 60 * _US
 _UNDER_WAY = 2  # fill.lua's answer during a write
+_LAPSED = 2  # settle.lua's where the writer has died
 # How long one replica may keep the others from asking upstream for the same key. Longer than most upstreams
 # take; when it is over, whoever asks next takes over from a replica that died.
 LEASE = 3.0
@@ -108,8 +106,9 @@ class RedisStore:
         values, epoch, *exists = await self.link.run(*asked[: 2 if alias is None else 3])
         blob, fence = (values, None) if values is WRONG_TYPE else values
         if fence is not None:
-            # Its writer may have died: then this evicts what the fence was raised around.
-            (fenced,) = await self.link.run(_SETTLE.call(key, str(_FLOOR_LIFE)))
+            (fenced,) = await self.link.run(_SETTLE.call(key))
+            if fenced == _LAPSED:
+                await self.writes.settle(Batch((user_id,)), NO_FENCE)
             return Absent(Reason.FENCED if fenced == 1 else Reason.ABSENT)
         if blob is None:
             if exists == [0]:
@@ -119,7 +118,7 @@ class RedisStore:
         if entry is None or entry.user_id != user_id:
             self._stats.corrupt += 1
             found = blob if isinstance(blob, bytes) else b""
-            await self.link.run(_MEND.call(key, field, found, str(_FLOOR_LIFE)))
+            await self.link.run(_MEND.call(key, field, found, FLOOR_MS))
             return Absent(Reason.CORRUPT)
         unfit = self._unfit(entry, epoch)
         if unfit is not None:
@@ -166,7 +165,7 @@ class RedisStore:
         With `wake` the ticket comes with the lease on filling `ref`, or is `busy` with somebody else's; who
         has it will then send that message down the feed when the fill has ended.
         """
-        epoch = _EPOCH.call(codec.EPOCH_KEY, secrets.token_hex(8), str(_WEEK), str(_SIX_DAYS))
+        epoch = _EPOCH.call(codec.EPOCH_KEY, secrets.token_hex(8), WEEK_MS, str(_SIX_DAYS))
         token = secrets.token_hex(8)
         asked = [epoch]
         if ref is not None and codec.usable(ref.value):
@@ -179,23 +178,19 @@ class RedisStore:
         if ref is not None and ref.key == "id":
             left = replies[0]
             return replace(ticket, lease=token if left == 0 else None, busy=max(left, 0) / _US)
-        (mark, left), stats = replies
+        (mark, left), *counts = replies
         name = mark[len(codec.MARK) :].decode(errors="replace")
-        # Some servers are asked without being Redis all through: what they can't count is not compared.
-        evicted = str(stats.get("evicted_keys", "")) if isinstance(stats, Mapping) else ""
-        return replace(ticket, mark=name or None, busy=left / _MS, evicted=evicted)
+        return replace(ticket, mark=name or None, busy=left / _MS, evicted=self.link.counted(counts))
 
-    @staticmethod
-    def _claim(ref: Ref, token: str, wake: bytes | None) -> list[Command]:
+    def _claim(self, ref: Ref, token: str, wake: bytes | None) -> list[Command]:
         if ref.key != "id":
             mark = codec.MARK + token.encode()
             lease = "0" if wake is None else str(int(LEASE * _MS))
             key = codec.alias_key(ref.key, ref.value)
-            return [_MARK.call(key, mark, str(_MARK_LIFE), lease, wake or b""), ("INFO", "stats")]
+            return [_MARK.call(key, mark, str(_MARK_LIFE), lease, wake or b""), *self.link.counting]
         if wake is None:
             return []
-        life = str(_TICKET_AGE // _MS + _MS)
-        args = (ref.slot, token, str(int(LEASE * _US)), life, wake, str(_FLOOR_LIFE))
+        args = (ref.slot, token, str(int(LEASE * _US)), LEASED_MS, wake)
         return [_LEASE.call(codec.user_key(ref.value), *args)]
 
     async def release(self, ref: Ref, ticket: Ticket, wake: bytes) -> None:
@@ -232,7 +227,7 @@ class RedisStore:
             blob = self._seal.seal(key, field, codec.encode(entry))
             held = ticket.lease if ref.key == "id" else None
             memory = "" if held else ticket.evicted
-            limits = (str(_FLOOR_LIFE), str(_TICKET_AGE), str(codec.TOKEN_SLOTS), held or "", memory)
+            limits = (FLOOR_MS, TICKET_US, str(codec.TOKEN_SLOTS), held or "", memory)
             store = _FILL.call(key, str(ticket.seq), field, blob, life, *limits)
         async with self.link.bounded():
             stored, epoch = await self.link.run(store, _GET_EPOCH)

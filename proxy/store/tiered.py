@@ -51,6 +51,7 @@ class TieredStore:
         self.recovery = Recovery(
             run_id=lambda: redis.run_id(),
             deliver=lambda batch: self.bracket.tell(batch),
+            owed=lambda: self.bracket.raise_again(),
             opened=self._went_down,
             returned=self._came_back,
             probe_interval=probe_interval,
@@ -149,6 +150,9 @@ class TieredStore:
 
     async def fill(self, ref: Ref, entry: Entry, ticket: Ticket) -> Reason | None:
         """See Store. What the shared store refuses is not kept in memory either."""
+        if self.memory.fenced(ref, entry.user_id):
+            # Its fence in Redis may be lost, its writer has told of it.
+            return Reason.FENCED
         before = ticket.local is None or ticket.local.seq <= self._returned
         if not (self.recovery.down or ticket.seq is None or before):
             try:

@@ -23,6 +23,7 @@ from proxy.store.mux import Multiplexer
 FEED_KEY = "user:members"
 # How often the feed looks whether that key is still where it listens, in seconds.
 _LOOK = 0.5
+_COUNTS: Command = ("INFO", "stats")
 _MOVED = (MovedError, AskError, ClusterDownError, TryAgainError)
 
 
@@ -134,11 +135,15 @@ class ClusterLink(Link):
         if any(command[0] == "SCRIPT" for command in commands):
             await asyncio.gather(*(self._pipe(server, commands) for server in self._primaries()))
             return replies
+        if _COUNTS in commands:
+            rest, counts = await asyncio.gather(
+                self._once([command for command in commands if command != _COUNTS]), self._evicted()
+            )
+            taken = iter(rest)
+            return [counts if command == _COUNTS else next(taken) for command in commands]
         batches: dict[tuple[str, int], list[int]] = {}
         for index, command in enumerate(commands):
-            # What a server has evicted says nothing of the one that will hold the answer.
-            if command[0] != "INFO":
-                batches.setdefault(self._place(command), []).append(index)
+            batches.setdefault(self._place(command), []).append(index)
         answers = await asyncio.gather(
             *(self._pipe(place, [commands[i] for i in indexes]) for place, indexes in batches.items())
         )
@@ -184,6 +189,25 @@ class ClusterLink(Link):
             *(self._server(place).info("server") for place in sorted(self._primaries()))
         )
         return ",".join(sorted(str(info.get("run_id", "")) for info in infos))
+
+    async def _evicted(self) -> str:
+        """Each primary's count of keys that it has thrown out: any of them may be the one that holds a floor.
+
+        "" would refuse nothing, so a server that doesn't say is one that matches nothing.
+        """
+        infos = await asyncio.gather(
+            *(self._pipe(place, [("INFO", "stats"), ("INFO", "server")]) for place in self._primaries())
+        )
+        return ",".join(self.counted(info) for info in infos) or "none"
+
+    @property
+    def counting(self) -> list[Command]:
+        """See Link."""
+        return [_COUNTS]
+
+    def counted(self, replies: Sequence[Any]) -> str:
+        """See Link."""
+        return replies[0] if isinstance(replies[0], str) else super().counted(replies)
 
     async def _look_again(self) -> None:
         await self._cluster.nodes_manager.initialize()

@@ -8,10 +8,7 @@ from proxy.core.model import Batch, Evicted, Fence
 from proxy.store import codec
 from proxy.store.fences import LIFE, lifted, opened, raised
 from proxy.store.link import Command, Link, Script
-
-_WEEK = str(7 * 86400 * 1000)
-_FLOOR_LIFE = "120000"
-_TICKET_AGE = str(60 * 1_000_000)
+from proxy.store.lives import FLOOR_MS, TICKET_US, WEEK_MS
 
 _SEQ, _UNLINK = Script("seq"), Script("unlink")
 _FREE, _EVICT = Script("free", "_wakes"), Script("evict", "_fences", "_wakes")
@@ -29,7 +26,7 @@ class RedisWrites:
 
     async def numbered(self, *commands: Command) -> list[Any]:
         """A ticket number, and the replies to `commands` after it. To be used within `bounded`."""
-        number = (codec.SEQ_KEY, _WEEK, _TICKET_AGE)
+        number = (codec.SEQ_KEY, WEEK_MS, TICKET_US)
         replies = await self._link.run(_SEQ.call(*number, "0"), *commands)
         if replies[0] == b"":
             await self._link.run(opened(NO_FENCE))
@@ -47,29 +44,30 @@ class RedisWrites:
             await self._link.run(*commands)
             return await self._link.run(*told)
 
-    async def lift(self, fence: Fence) -> None:
-        """Takes a fence down after a write that changed nothing."""
+    async def lift(self, fence: Fence, *told: Command) -> None:
+        """Takes a fence down after a write that changed nothing, and runs `told`."""
         async with self._link.bounded():
-            await self._link.run(*lifted(fence.batch, fence.name))
+            await self._link.run(*lifted(fence.batch, fence.name), *told)
 
-    async def settle(self, batch: Batch, fence: Fence) -> tuple[Evicted, bool]:
-        """Evicts `batch` and lifts the fence; the second value says that the fence had held all the time.
+    async def settle(self, batch: Batch, fence: Fence, *told: Command) -> tuple[Evicted, bool]:
+        """Evicts `batch`, lifts the fence, runs `told`; and says if it had stood around all, all the time.
 
         Where it had not, answers from before may have been stored meanwhile, here and in memories.
         """
         async with self._link.bounded():
             if batch.everything:
                 raising = [] if fence.batch.everything else [opened(fence)]
-                await self._link.run(*raising, *lifted(fence.batch, fence.name))
+                await self._link.run(*raising, *lifted(fence.batch, fence.name), *told)
                 return Evicted(), False
             return await self._evict(
                 dict.fromkeys(user_id for user_id in batch.users if codec.usable(user_id, as_id=True)),
                 list(dict.fromkeys(pair for pair in batch.aliases if codec.usable(pair[1]))),
                 fence,
+                told,
             )
 
     async def _evict(
-        self, ids: dict[str, None], pairs: list[tuple[str, str]], fence: Fence
+        self, ids: dict[str, None], pairs: list[tuple[str, str]], fence: Fence, told: tuple[Command, ...]
     ) -> tuple[Evicted, bool]:
         seq, *held = await self.numbered(*(_FREE.call(codec.alias_key(*pair)) for pair in pairs))
         links: dict[tuple[str, str], str] = {}
@@ -80,13 +78,16 @@ class RedisWrites:
             if user_id is not None:
                 ids[user_id] = None
                 links[pair] = user_id
-        bounds = (str(seq), _FLOOR_LIFE, _TICKET_AGE, fence.name)
+        bounds = (str(seq), FLOOR_MS, TICKET_US, fence.name)
         rest = [one for one in fence.batch.users if one not in ids]
         lifting = lifted(Batch(tuple(rest), fence.batch.aliases, fence.batch.everything), fence.name)
         replies = await self._link.run(
-            *(_EVICT.call(codec.user_key(user_id), *bounds) for user_id in ids), *lifting
+            *(_EVICT.call(codec.user_key(user_id), *bounds) for user_id in ids), *lifting, *told
         )
-        held_firm = True
+        # An alias that led to a fenced user was dropped with that user, by all.
+        around = set(fence.batch.users)
+        free = set(pairs) - set(fence.batch.aliases)
+        held_firm = around >= set(ids) and all(links.get(pair) in around for pair in free)
         for user_id, (stood, *blobs) in zip(ids, replies, strict=False):
             held_firm = held_firm and stood == 1
             entries += len(blobs) // 2
@@ -95,6 +96,6 @@ class RedisWrites:
                 entry = codec.decode(self._seal.open(codec.user_key(user_id), slot, blob))
                 if entry is not None:
                     links.update(dict.fromkeys(codec.aliases_of(entry), user_id))
-        held_firm = held_firm and all(reply == 1 for reply in replies[len(ids) :])
+        held_firm = held_firm and all(reply == 1 for reply in replies[len(ids) : len(ids) + len(lifting)])
         gone = await self._link.run(*(_UNLINK.call(codec.alias_key(*a), i) for a, i in links.items()))
         return Evicted(entries=entries, aliases=sum(gone)), held_firm

@@ -195,7 +195,7 @@ async def test_evicted_keys_refuse_what_was_read_by_an_alias(valkey: Valkey) -> 
             valkey.ask("CONFIG", "SET", "maxmemory", used + 2_000_000)
             valkey.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-random")
             number = 0
-            while int(valkey.ask("INFO", "stats")["evicted_keys"]) == int(ticket.evicted):
+            while int(valkey.ask("INFO", "stats")["evicted_keys"]) == int(ticket.evicted.rpartition("=")[2]):
                 number += 1
                 valkey.ask("SET", f"filler:{number}", b"x" * 100_000)
                 assert number < 1000

@@ -49,6 +49,16 @@ SMALL = (
     ),
     Scenario("a rename", (RENAMER, _reads("reader", "B", OLD, NEW)), emails=EMAILS),
     Scenario("a new user", (CREATOR, _reads("reader", "B", NEW, NEW)), emails=EMAILS),
+    Scenario(
+        "an alias that comes late",
+        (RENAMER, _reads("one", "B", OLD), _reads("two", "A", ID, OLD)),
+        emails=EMAILS,
+    ),
+    Scenario(
+        "a write by a forgotten e-mail",
+        (Actor("writer", "A", act.updates_by_email("a@x")), _reads("reader", "B", ID, ID)),
+        warm=(WARM, _world("maxmemory", act.throws_out("user:email:a@x"))),
+    ),
     Scenario("two writers", (WRITER, OTHER, _reads("reader", "A", ID))),
     Scenario(
         "everybody", (Actor("bulk", "A", act.updates_all()), _reads("reader", "B", ID, ID)), warm=(WARM,)
@@ -161,7 +171,6 @@ LARGE = (
             _reads("one", "A", OLD, ID),
             _reads("two", "B", OLD, ID, OLD),
         ),
-        promise="answered",
     ),
     Scenario(
         "FLUSHALL",
@@ -172,7 +181,6 @@ LARGE = (
             _reads("two", "B", OLD, ID, OLD, ID),
         ),
         warm=(WARM,),
-        promise="answered",
         early=3,
     ),
     Scenario(

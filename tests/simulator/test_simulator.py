@@ -80,7 +80,7 @@ def _random_command(rng: random.Random, now: int) -> tuple[Any, ...]:
     return rng.choice(
         [
             fences._FENCE.call(user, fence, rng.choice(["0", "9000000000"]), "120000"),
-            fences._LIFT.call(user, fence, "120000"),
+            fences._LIFT.call(user, fence),
             fences._GUARD.call(alias, fence, "90000"),
             fences._UNGUARD.call(alias, fence),
             fences._SHUT.call(codec.EPOCH_KEY, fence, "90000"),
@@ -88,9 +88,9 @@ def _random_command(rng: random.Random, now: int) -> tuple[Any, ...]:
             writes._FREE.call(alias),
             writes._EVICT.call(user, seq, "120000", "60000000", fence),
             redis._FILL.call(user, seq, "v:u", "body", "90000", "120000", "60000000", "64", "", ""),
-            redis._LEASE.call(user, "u", f"t{other}", "3000000", "61000", "wake", "120000"),
+            redis._LEASE.call(user, "u", f"t{other}", "3000000", "61000", "wake"),
             redis._RELEASE.call(user, "u", f"t{other}", "freed"),
-            redis._SETTLE.call(user, "120000"),
+            redis._SETTLE.call(user),
             redis._MARK.call(alias, f"!w{other}", "30000", "0", ""),
             redis._NEGATIVE.call(alias, f"!w{other}", "!nobody", "9000"),
             redis._ALIAS.call(alias, other, "90000"),

@@ -109,7 +109,12 @@ class Replica:
         self.memory = MemoryStore(100, now=wall, monotonic=loop.time)
         wakes = Wakes()
         self.feed = Feed(
-            self.link, self.link.listening, drop=self.memory.drop_batch, woken=wakes.wake, clock=loop.time
+            self.link,
+            self.link.listening,
+            drop=self.memory.drop_batch,
+            woken=wakes.wake,
+            standing=self.memory,
+            clock=loop.time,
         )
         self.store = TieredStore(self.memory, redis, feed=self.feed, wakes=wakes)
         self.cache = UserCache(self.store, now=wall)

@@ -6,7 +6,7 @@
 -- ARGV[4]  the fence that the write raised, '' for none: it is lifted in the same step; those of others stay
 -- returns  1 if that fence stood, else 0, and after that field, answer, field, … of what was removed
 local floor = tonumber(ARGV[1])
-local others, stood = settle(clock(), ARGV[2], ARGV[4])
+local others, stood = settle(clock(), ARGV[4], true)
 local removed = {stood and 1 or 0}
 local fields = redis.pcall('HGETALL', KEYS[1])
 if not fields.err then

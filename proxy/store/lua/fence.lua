@@ -10,7 +10,7 @@ if type(redis.pcall('HLEN', KEYS[1])) == 'table' then
   redis.call('DEL', KEYS[1])
   redis.call('HSET', KEYS[1], 'floor', string.format('%.0f', now))
 end
-local live = settle(now, ARGV[3], ARGV[1])
+local live = settle(now, ARGV[1], false)
 local mine = ARGV[1] .. ':' .. string.format('%.0f', now + tonumber(ARGV[2]))
 redis.call('HSET', KEYS[1], 'fence', live == '' and mine or (live .. ',' .. mine))
 local life = math.floor(tonumber(ARGV[2]) / 1000) + tonumber(ARGV[3])

@@ -8,7 +8,8 @@
 -- ARGV[6]  how old a ticket may be, in microseconds; half of ARGV[5] at most, so no ticket outlives a floor
 -- ARGV[7]  how many per-token fields ('v:{view}#{hash}') a user may have
 -- ARGV[8]  the token of the lease that was taken with the ticket, '' for none
--- ARGV[9]  the server's count of evicted keys when the ticket was taken, '' where there is a lease
+-- ARGV[9]  the counts of evicted keys when the ticket was taken, 'run id=count,…' of all servers that may have
+--          the key; '' where there is a lease
 -- returns  1 stored, 0 refused, 2 refused because a write is under way
 local now = clock()
 -- Under maxmemory a floor may have been thrown out. The lease lives in the same key, and would be gone with it;
@@ -17,9 +18,11 @@ if ARGV[8] ~= '' and redis.call('EXISTS', KEYS[1]) == 0 then
   return 0
 end
 if ARGV[9] ~= '' then
-  local info = redis.pcall('INFO', 'stats')
-  local evicted = type(info) == 'string' and string.match(info, 'evicted_keys:(%d+)')
-  if evicted and evicted ~= ARGV[9] then
+  local stats, server = redis.pcall('INFO', 'stats'), redis.pcall('INFO', 'server')
+  local evicted = type(stats) == 'string' and string.match(stats, 'evicted_keys:(%d+)')
+  local process = type(server) == 'string' and string.match(server, 'run_id:(%w+)')
+  if evicted and process
+      and not string.find(',' .. ARGV[9] .. ',', ',' .. process .. '=' .. evicted .. ',', 1, true) then
     return 0
   end
 end
@@ -46,16 +49,8 @@ if unknown then
   redis.call('PEXPIRE', KEYS[1], ARGV[5])
   return 0
 end
--- What a writer that died left behind raises the floor above this ticket.
-if redis.call('HEXISTS', KEYS[1], 'fence') == 1 then
-  if settle(now, ARGV[5], '') ~= '' then
-    return 2
-  end
-  local raised = redis.call('HGET', KEYS[1], 'floor')
-  if raised and seq <= tonumber(raised) then
-    return 0
-  end
-  floor = raised
+if redis.call('HEXISTS', KEYS[1], 'fence') == 1 and settle(now, '', false) ~= '' then
+  return 2
 end
 local limit = tonumber(ARGV[7])
 if string.find(ARGV[2], '#', 1, true) and redis.call('HLEN', KEYS[1]) >= limit

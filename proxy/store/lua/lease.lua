@@ -6,14 +6,13 @@
 -- ARGV[4]  how long the key must live at least, in milliseconds: as long as any ticket, so that a fill can tell
 --          that the floors it has to respect were lost with the key
 -- ARGV[5]  the message to send down the feed when the fill has ended
--- ARGV[6]  how long a floor is kept, in milliseconds
 -- returns  0 the lease is ours, else the microseconds that it is somebody else's; -1 a write is under way
 local now = clock()
 if type(redis.pcall('HLEN', KEYS[1])) == 'table' then
   redis.call('DEL', KEYS[1])
   redis.call('HSET', KEYS[1], 'floor', string.format('%.0f', now))
 end
-if settle(now, ARGV[6], '') ~= '' then
+if settle(now, '', false) ~= '' then
   return -1
 end
 local held = redis.call('HGET', KEYS[1], 'l:' .. ARGV[1])

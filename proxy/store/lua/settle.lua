@@ -1,5 +1,8 @@
--- For a reader that met a fence: evicts if its writer died.
+-- For a reader that met a fence.
 -- KEYS[1]  user:id:{id}
--- ARGV[1]  how long a floor is kept, in milliseconds
--- returns  1 the user is fenced, 0 it is not (any more)
-return settle(clock(), ARGV[1], '') ~= '' and 1 or 0
+-- returns  0 the user is not fenced (any more), 1 it is, 2 a writer died and the user is to be evicted
+local left, _, lapsed = settle(clock(), '', false)
+if lapsed then
+  return 2
+end
+return left ~= '' and 1 or 0

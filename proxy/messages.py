@@ -1,0 +1,47 @@
+"""What replicas say on the feed, and how they listen."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import msgspec
+
+from proxy.core.model import Fence
+
+
+class Message(msgspec.Struct, array_like=True, frozen=True):
+    """One message on the feed: `kind` is drop, stand, lift, ack, echo or wake; `sender` a replica, `number`
+    its count. `fence` stands around what is named for so many `seconds`, if it is given."""
+
+    kind: str
+    sender: str
+    number: int
+    users: tuple[str, ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
+    everything: bool = False
+    fence: str = ""
+    seconds: float = 0.0
+
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(Message).decode
+
+
+def about(kind: str, sender: str, number: int, fence: Fence, seconds: float) -> Message:
+    """A message about a fence and what it stands around."""
+    batch = fence.batch
+    named = (batch.users, batch.aliases, batch.everything)
+    return Message(kind, sender, number, *named, fence.name, seconds)
+
+
+class Listening(Protocol):
+    """Opens one connection that is subscribed to `channels`, and yields messages as they come.
+
+    Raises StoreError where the connection can't be had or is lost.
+    """
+
+    def __call__(self, *channels: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Entered when the server has confirmed the subscription."""
+        ...
