@@ -23,6 +23,7 @@ from proxy.handler import make_server, require_c_parser
 from proxy.jwks import PATIENCE, KeyServer, fetch_from, split_url
 from proxy.pipeline import Pipeline, unkeyed
 from proxy.requestlog import RequestLog
+from proxy.rollout import Rollout
 from proxy.steps.exchange import Services
 from proxy.steps.explain import explain
 from proxy.telemetry import Telemetry
@@ -63,6 +64,7 @@ async def compose(settings: Settings, peers: Sequence[str] = ()) -> AsyncIterato
         telemetry = Telemetry()
         request_log = RequestLog(settings.observing)
         verifier, keys = await _keys(stack, settings.tokens)
+        rollout = Rollout(settings.mode, holdback=settings.holdback, truth=settings.truth.sample)
         pipeline = Pipeline(
             Services(
                 settings=settings,
@@ -72,6 +74,7 @@ async def compose(settings: Settings, peers: Sequence[str] = ()) -> AsyncIterato
                 redactor=Redactor(settings.user.secrets),
                 user_view=user_view(settings),
                 now=time.time,
+                rollout=rollout,
             ),
             observers(telemetry.observe, request_log.observe),
         )
@@ -92,7 +95,12 @@ async def compose(settings: Settings, peers: Sequence[str] = ()) -> AsyncIterato
         replays = None
         if settings.fast_path:
             # A user is asked for by more than one client, token and spelling of a head.
-            replays = Replays(2 * settings.memory_entries, date_now, request_log.wants_next_hit)
+            replays = Replays(
+                2 * settings.memory_entries,
+                date_now,
+                # Each is asked, as each of them counts.
+                lambda: rollout.walks() | request_log.wants_next_hit() | (not rollout.serving),
+            )
             telemetry.elsewhere.append(replays.counted)
         yield App(make_server(pipeline, replays), admin.app(), admin, cache, telemetry)
 

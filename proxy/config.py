@@ -16,6 +16,7 @@ from proxy.configfile import Reader
 from proxy.configgiven import NOTHING, SETTINGS, Flags, Given, Setting
 from proxy.configprivacy import PrivacyBlock, doubts, encrypt_keys, hash_keys, read_privacy
 from proxy.configresources import MEMORY, read_resource_memory
+from proxy.configrollout import RolloutBlock, read_rollout
 from proxy.configroutes import Blocks, read_routes
 from proxy.configtokens import ReadFile, TokenBlock, no_files, read_tokens
 from proxy.core.errors import ConfigError
@@ -45,6 +46,9 @@ BLOCKS = (
     "views",
     "tokens",
     "on_redis_loss",
+    "mode",
+    "holdback",
+    "truth",
     "hash_keys",
     "encrypt",
     "resources",
@@ -125,7 +129,9 @@ def parse(
         memory_entries=given.value("MEMORY_CACHE_ENTRIES"),
         resource_memory=file.resource_memory,
         workers=given.value("WORKERS") or cores,
-        mode=given.value("MODE"),
+        mode=given.value("MODE", file.rollout.mode),
+        holdback=file.rollout.holdback,
+        truth=file.rollout.truth,
         log_level=given.value("LOG_LEVEL"),
         log_format=given.value("LOG_FORMAT", "text" if terminal else "json"),
         observing=Observing(
@@ -162,6 +168,7 @@ class _File:
     views: dict[str, View]
     tokens: TokenBlock | None
     routes: tuple[Route, ...]
+    rollout: RolloutBlock
     reject_writes: bool
     privacy: PrivacyBlock
     resource_memory: int
@@ -177,6 +184,7 @@ class _File:
                 {},
                 None,
                 (),
+                RolloutBlock(),
                 reject_writes=False,
                 privacy=PrivacyBlock(),
                 resource_memory=MEMORY,
@@ -188,8 +196,9 @@ class _File:
         views, tokens = read_views(reader, root), read_tokens(reader, root, read_file)
         routes = read_routes(reader, root, Blocks(user, tuple(views), has_tokens=tokens is not None))
         reject = reader.value(root, "on_redis_loss", _on_redis_loss, False)
-        privacy, memory = read_privacy(reader, root), read_resource_memory(reader, root)
-        return cls(upstream, user, views, tokens, routes, reject, privacy, memory, readable=True)
+        rollout, privacy = read_rollout(reader, root), read_privacy(reader, root)
+        memory = read_resource_memory(reader, root)
+        return cls(upstream, user, views, tokens, routes, rollout, reject, privacy, memory, readable=True)
 
 
 def _version(text: str) -> int:

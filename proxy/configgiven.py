@@ -129,7 +129,13 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("CACHE_HASH_KEY", None, "none", "the key of hash_keys; new,old to change it", values.text_value),
     Setting("CACHE_ENCRYPT_KEY", None, "none", "the key of encrypt; new,old to change it", values.text_value),
-    Setting("MODE", "--mode", "serve", "serve, or off (forward everything)", values.mode),
+    Setting(
+        "MODE",
+        "--mode",
+        "serve",
+        "serve, shadow (forward all and compare), or off (forward all)",
+        values.mode,
+    ),
     Setting(
         "LOG_LEVEL", None, "info", "debug, info, warning, error or critical", values.choice(*values.LEVELS)
     ),

@@ -125,9 +125,7 @@ def share(text: str) -> float:
 
 
 def mode(text: str) -> Mode:
-    """`serve` or `off`."""
-    if text == "shadow":
-        raise ValueError(later(text, "use 'serve' or 'off'"))
+    """`serve`, `shadow` or `off`."""
     return Mode(choice(*Mode)(text))
 
 

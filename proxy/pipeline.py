@@ -37,7 +37,6 @@ class Pipeline:
         self.router = Router(services.settings.routes)
         self._observe = observe
         self._batches = Batches()
-        self._mode = services.settings.mode
         self._gives_ids = services.settings.observing.send_request_id
 
     async def __call__(self, request: Request) -> Reply:
@@ -89,7 +88,7 @@ class Pipeline:
         if isinstance(action, Write) or (isinstance(action, Lookup) and match.implied):
             outcome.kind = "write"
             return await write(x, action)
-        if self._mode is Mode.OFF:
+        if self.services.rollout.mode is Mode.OFF:
             outcome.reason = Reason.MODE_OFF
             return await x.forward()
         outcome.kind = "introspect" if isinstance(action, Introspect) else "lookup"

@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("config*",)),
     (1, ("telemetry",)),
     (1, ("requestlog",)),
+    (1, ("rollout",)),
     (1, ("logs",)),
     (1, ("systemd",)),
     (1, ("store.link", "store.mux")),

@@ -38,6 +38,8 @@ class Reason(StrEnum):
     NO_ROUTE = "no-route"
     PASS_ROUTE = "pass-route"
     MODE_OFF = "mode-off"
+    SHADOW = "shadow"
+    HOLDBACK = "holdback"
     WRITE = "write"
     REQUEST_BODY = "request-body"
     OVERRIDE_HEADER = "override-header"
@@ -260,13 +262,15 @@ class Evicted:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one request; observers get it once, at the end. Holds nothing personal.
+    """What became of one request; observers get it once, at the end. Nothing personal but `evicted_ids`.
 
     `stored` is None where nothing was to be stored; `ttl` is seconds; `taken` names the secret-looking
     fields that were taken out; `everything` says that the eviction dropped all users; `refused` that the
     answer was given here, without asking upstream. `seconds` is how long the walk took, up to the head of the
     answer, and `upstream_seconds` the part of it spent waiting for upstream. `request_id` and `trace_id` are
     what the client called the request, empty where it did not, or not in a form that can be logged.
+    `fence_seconds` is what a write waited until no replica could answer from memory, and `evicted_ids` are
+    the users that an eviction named, a few of them.
     """
 
     route: str = ""
@@ -291,3 +295,6 @@ class Outcome:
     upstream_seconds: float | None = None
     request_id: str = ""
     trace_id: str = ""
+    upstream_error: str = ""
+    fence_seconds: float | None = None
+    evicted_ids: tuple[str, ...] = ()

@@ -39,9 +39,11 @@ def _place(url: str) -> str:
 
 
 class Mode(StrEnum):
-    """SERVE answers from cache; OFF forwards everything and stores nothing."""
+    """SERVE answers from cache. SHADOW forwards everything, keeps the cache as if it served, and compares.
+    OFF forwards everything and stores nothing; writes still evict, as other replicas may serve."""
 
     SERVE = "serve"
+    SHADOW = "shadow"
     OFF = "off"
 
 
@@ -252,6 +254,17 @@ class RedisSettings(Discreet, frozen=True, kw_only=True):
     seal_keys: tuple[bytes, ...] = ()
 
 
+class TruthSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The share of hits (0 to 1) that upstream is asked about behind the answer, `concurrency` at a time.
+
+    `ignore` names the JSON members that may differ. It also holds for the comparison in shadow mode.
+    """
+
+    sample: float = 0.0
+    concurrency: int = 2
+    ignore: frozenset[str] = frozenset()
+
+
 class Address(msgspec.Struct, frozen=True, kw_only=True):
     """A host and a port to listen on."""
 
@@ -288,6 +301,8 @@ class Settings(Discreet, frozen=True, kw_only=True):
     resource_memory: int = 64 * 1024 * 1024
     workers: int = 1
     mode: Mode = Mode.SERVE
+    holdback: float = 0.0
+    truth: TruthSettings = TruthSettings()
     log_level: str = "info"
     log_format: str = "json"
     observing: Observing = Observing()

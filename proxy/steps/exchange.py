@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 from proxy.cache import UserCache
@@ -14,6 +14,7 @@ from proxy.core.ports import Upstream
 from proxy.core.redaction import Redactor
 from proxy.core.settings import Route, Settings
 from proxy.core.tokens import Verifier
+from proxy.rollout import Rollout
 
 Rewrite = Callable[[Request], Request]
 
@@ -32,6 +33,7 @@ class Services:
     redactor: Redactor
     user_view: str
     now: Callable[[], float]
+    rollout: Rollout = field(default_factory=Rollout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,8 @@ async def send(
     try:
         sent = forwarding.forwarded(request, fill=fill)
         reply = await services.upstream.send(sent if rewrite is None else rewrite(sent))
-    except UpstreamError:
-        outcome.upstream_failed = True
+    except UpstreamError as error:
+        outcome.upstream_failed, outcome.upstream_error = True, error.problem
         raise
     finally:
         outcome.upstream_seconds = (outcome.upstream_seconds or 0.0) + perf_counter() - began

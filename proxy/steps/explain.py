@@ -45,7 +45,7 @@ async def explain(
         return await _resource(x, action, told)
     told["kind"] = "introspect" if isinstance(action, Introspect) else "batch" if action.many else "lookup"
     told |= {"view": action.view, "ttl_seconds": services.settings.views[action.view].ttl}
-    if services.settings.mode is Mode.OFF:
+    if services.rollout.mode is Mode.OFF:
         return _said(told, "BYPASS", Reason.MODE_OFF)
     if unkeyed is not None:
         return _said(told, "BYPASS", unkeyed)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
+from time import perf_counter
 from typing import Any
 
 from proxy.core.admission import parse
 from proxy.core.errors import StoreError, StoresAway, UpstreamError, UpstreamTimeout
 from proxy.core.keys import aliases_in, dig, key_values, user_id
 from proxy.core.model import Batch, Fence, Reason, Reply
-from proxy.core.settings import Access, Lookup, Target, Write
+from proxy.core.settings import Access, Lookup, Mode, Target, Write
 from proxy.core.tokens import Identity, Rejected
 from proxy.steps import body as bodies
 from proxy.steps.callers import identify
@@ -121,10 +122,17 @@ async def _fenced(x: Exchange, batch: Batch) -> Fence:
     if isinstance(identity, Rejected) or (asks and identity is None):
         # Nobody cools the cache without a good token. Should the write succeed, it still evicts.
         batch = Batch()
+    began = perf_counter()
     try:
-        return await x.services.cache.fence(batch)
+        fence = await x.services.cache.fence(batch)
     except StoreError:
-        raise StoresAway from None
+        # What is off forwards in any case; the eviction that could not be delivered is kept for later.
+        if x.services.rollout.mode is not Mode.OFF:
+            raise StoresAway from None
+        return Fence("", Batch())
+    if batch != Batch():
+        x.outcome.fence_seconds = perf_counter() - began
+    return fence
 
 
 async def _end(
@@ -154,6 +162,7 @@ async def _end(
     linger = x.services.settings.upstream.timeout if isinstance(failure, UpstreamTimeout) else 0.0
     evicted = await x.services.cache.settle(fence, changed.batch(everything=everything), linger=linger)
     x.outcome.evicted, x.outcome.everything = evicted, everything
+    x.outcome.evicted_ids = tuple(sorted(changed.ids)[:5])
 
 
 def _take_in_all(x: Exchange, changed: _Changed, tee: bodies.Tee | None) -> Any:

@@ -258,8 +258,7 @@ def test_private_redis_wins_but_not_over_the_flag() -> None:
         ({}, {"admin": "[h]:1"}, "--admin: '[h]:1' is not an address; give host:port, e.g. 127.0.0.1:8080"),
         ({}, {"workers": 2}, "--workers: 2 workers need Redis to agree; set REDIS_URL, or give 1"),
         ({"WORKERS": "-1"}, {}, "WORKERS: -1 is out of bounds; give 0 to 1024"),
-        ({}, {"mode": "shadow"}, "--mode: 'shadow' is not supported by this version; use 'serve' or 'off'"),
-        ({"MODE": "on"}, {}, "MODE: 'on' is not one of serve, off"),
+        ({"MODE": "on"}, {}, "MODE: 'on' is not one of serve, shadow, off"),
         ({"LOG_LEVEL": "loud"}, {}, "LOG_LEVEL: 'loud' is not one of debug, info, warning, error, critical"),
         ({"LOG_FORMAT": "xml"}, {}, "LOG_FORMAT: 'xml' is not one of json, text"),
         ({"ADMIN_TOKEN": "a b"}, {}, "ADMIN_TOKEN: holds blanks or characters that a header cannot; give letters and digits"),
@@ -334,7 +333,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         load({"ROUTES_FILE": str(missing), "MODE": "on", "USER_CACHE_TTL": "1s"})
     assert (
         f"{missing}: cannot be read (No such file or directory); check ROUTES_FILE",
-        "MODE: 'on' is not one of serve, off",
+        "MODE: 'on' is not one of serve, shadow, off",
     ) == caught.value.mistakes
     with pytest.raises(ConfigError, match=r"cannot be read \(Is a directory\); check --routes"):
         load({}, {"routes": str(tmp_path)})
