@@ -6,11 +6,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from proxy.admin.api import Admin, guard
+from proxy.admin.modes import Modes
 from proxy.admin.peers import Peers
 from proxy.answer import date_now
 from proxy.cache import UserCache, open_users
@@ -42,10 +44,13 @@ class App:
 
 
 @asynccontextmanager
-async def compose(settings: Settings, peers: Sequence[str] = ()) -> AsyncIterator[App]:
+async def compose(
+    settings: Settings, peers: Sequence[str] = (), mode_note: Path | None = None
+) -> AsyncIterator[App]:
     """Builds the proxy from its settings; on exit everything is closed in reverse order.
 
-    `peers` are the unix sockets of the other workers' admin. Raises ConfigError where the installation can't
+    `peers` are the unix sockets of the other workers' admin, `mode_note` is where workers note a mode that an
+    operator chose. Raises ConfigError where the installation can't
     serve (aiohttp without its C parser), or the admin socket would be open to everybody.
     """
     require_c_parser()
@@ -75,6 +80,7 @@ async def compose(settings: Settings, peers: Sequence[str] = ()) -> AsyncIterato
                 user_view=user_view(settings),
                 now=time.time,
                 rollout=rollout,
+                checks=telemetry.checks,
             ),
             observers(telemetry.observe, request_log.observe),
         )
@@ -91,6 +97,7 @@ async def compose(settings: Settings, peers: Sequence[str] = ()) -> AsyncIterato
             token=token,
             peers=Peers(peers),
             keys=keys,
+            modes=Modes(rollout, mode_note),
         )
         replays = None
         if settings.fast_path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.configfile import Node, Reader
 from proxy.configvalues import mode, quoted, text_value, whole
@@ -18,7 +18,7 @@ class RolloutBlock:
 
     mode: Mode = Mode.SERVE
     holdback: float = 0.0
-    truth: TruthSettings = TruthSettings()
+    truth: TruthSettings = field(default_factory=TruthSettings)
 
 
 def read_rollout(reader: Reader, root: Node) -> RolloutBlock:

@@ -23,6 +23,8 @@ from proxy.steps.introspect import introspect
 from proxy.steps.invalidate import invalidating
 from proxy.steps.lookup import bypass, lookup
 from proxy.steps.resource import resource
+from proxy.steps.samples import Samples
+from proxy.steps.shadow import shadow
 from proxy.steps.write import write
 
 # RFC 6750 §3: the challenge that goes with a refused token.
@@ -37,6 +39,7 @@ class Pipeline:
         self.router = Router(services.settings.routes)
         self._observe = observe
         self._batches = Batches()
+        self.samples = Samples()
         self._gives_ids = services.settings.observing.send_request_id
 
     async def __call__(self, request: Request) -> Reply:
@@ -91,21 +94,29 @@ class Pipeline:
         if self.services.rollout.mode is Mode.OFF:
             outcome.reason = Reason.MODE_OFF
             return await x.forward()
-        outcome.kind = "introspect" if isinstance(action, Introspect) else "lookup"
+        outcome.kind = kind_of(action)
         why = unkeyed(request)
+        if self.services.rollout.mode is Mode.SHADOW:
+            # Resources are shown as they are and not kept: what they would have been is not compared.
+            skipped = Reason.SHADOW if isinstance(action, Resource) else why
+            return await shadow(x, self._answer, skipped)
         if isinstance(action, Resource):
-            outcome.kind = "resource"
             return await resource(x, action, why)
         if why is not None:
             return await bypass(x, why)
+        return await self.samples(x, self._answer)
+
+    async def _answer(self, x: Exchange) -> Reply:
+        action = x.route.action
         match action:
             case Lookup(many=True):
-                outcome.kind = "batch"
                 return await batch(x, action, self._batches)
             case Lookup():
                 return await lookup(x, action)
             case Introspect():
                 return await introspect(x, action)
+            case Write() | Pass() | Resource():
+                raise AssertionError(x.route.name)
             case _:
                 assert_never(action)
 
@@ -115,6 +126,15 @@ class Pipeline:
         if method in READS and has_override(headers):
             return self.router.match_write_path(target) or match
         return match
+
+
+def kind_of(action: Lookup | Introspect | Resource) -> str:
+    """The kind of what is answered from the cache, as counters and logs call it."""
+    if isinstance(action, Resource):
+        return "resource"
+    if isinstance(action, Introspect):
+        return "introspect"
+    return "batch" if action.many else "lookup"
 
 
 def unkeyed(request: Request) -> Reason | None:

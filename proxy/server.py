@@ -53,6 +53,11 @@ class Place:
         return str(Path(self.folder) / f"{index}.sock")
 
     @property
+    def mode_note(self) -> Path:
+        """Where the workers note a mode that an operator chose."""
+        return Path(self.folder) / "mode"
+
+    @property
     def peers(self) -> list[str]:
         """The sockets of the others, for the worker that answers for all."""
         return [self.socket_of(other) for other in range(1, self.count)] if self.index == 0 else []
@@ -134,7 +139,9 @@ async def serve(settings: Settings, place: Place | None = None) -> None:
         loop.add_signal_handler(name, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         sock = stack.enter_context(contextlib.closing(listen(settings.listen, shared=place is not None)))
-        app = await stack.enter_async_context(compose(settings, [] if place is None else place.peers))
+        app = await stack.enter_async_context(
+            compose(settings) if place is None else compose(settings, place.peers, place.mode_note)
+        )
         runner = web.AppRunner(app.admin, access_log=None)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

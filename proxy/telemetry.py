@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from proxy.core.model import Outcome, XCache
+from proxy.checks import Checks
+from proxy.core.model import Evicted, Outcome, Reason, XCache
+from proxy.histogram import Histogram
 
 log = logging.getLogger("proxy")
 
 HITS = frozenset({XCache.HIT, XCache.STALE, XCache.REVALIDATED})
+
+
+# How many of the last evictions are remembered.
+RECENT = 30
 
 
 class Telemetry:
@@ -44,6 +51,24 @@ class Telemetry:
         """Evictions that dropped everything: asked for, or a write whose user could not be found out."""
         self.elsewhere: list[Callable[[], Iterable[tuple[Outcome, int]]]] = []
         """Who counts hits by themselves; asked before the counters are read."""
+        self.routes: dict[str, dict[str, Counter[str]]] = {}
+        """Requests by route, outcome (as `X-Cache`) and reason; an empty reason is a plain hit."""
+        self.latency: dict[str, Histogram] = {}
+        """Seconds up to the head of the answer, by outcome; `HOLDBACK` are hits that upstream answered. Hits
+        that were answered before the walk take less than any of these, and are not timed."""
+        self.upstream_latency = Histogram()
+        """Seconds that requests waited for upstream."""
+        self.fence_wait = Histogram()
+        """Seconds that writes waited until no replica could answer from memory."""
+        self.upstream_errors: Counter[str] = Counter()
+        """Requests that upstream did not answer, by what went wrong."""
+        self.evictions: Counter[str] = Counter()
+        """Evictions by cause: `write`, `operator`, `truth` (a stale hit was found)."""
+        self.saved = 0
+        """Requests that were answered without asking upstream."""
+        self.recent: deque[dict[str, Any]] = deque(maxlen=RECENT)
+        """The last evictions; users by id only."""
+        self.checks = Checks(self._disproved)
         self._told: set[tuple[str, str]] = set()
 
     def observe(self, outcome: Outcome) -> None:
@@ -65,8 +90,15 @@ class Telemetry:
         if outcome.upstream_status is not None:
             self.upstream[f"{outcome.upstream_status // 100}xx"] += 1
         self.collapsed += outcome.collapsed
+        self._timed(outcome, hit=hit)
         if outcome.evicted is not None:
-            self.invalidated(outcome.evicted.entries, outcome.evicted.aliases, everything=outcome.everything)
+            self.invalidated(
+                outcome.evicted.entries,
+                outcome.evicted.aliases,
+                everything=outcome.everything,
+                route=outcome.route,
+                ids=outcome.evicted_ids,
+            )
         for path in outcome.taken:
             self._taken_out(outcome.route, path)
 
@@ -76,13 +108,49 @@ class Telemetry:
             for outcome, count in source():
                 self.requests[outcome.kind] += count
                 self.outcomes[outcome.x_cache.value] += count
+                route = self.routes.setdefault(outcome.route, {})
+                route.setdefault(outcome.x_cache.value, Counter())[""] += count
+                self.saved += count
                 if outcome.view is not None:
                     self.views.setdefault(outcome.view, Counter())["hits"] += count
                 if outcome.tier is not None:
                     self.tiers[outcome.tier.value] += count
 
-    def invalidated(self, entries: int, aliases: int, *, everything: bool) -> None:
+    def _timed(self, outcome: Outcome, *, hit: bool) -> None:
+        named = outcome.x_cache.value
+        reason = "" if outcome.reason is None else outcome.reason.value
+        self.routes.setdefault(outcome.route, {}).setdefault(named, Counter())[reason] += 1
+        group = "HOLDBACK" if outcome.reason is Reason.HOLDBACK else named
+        self.latency.setdefault(group, Histogram()).observe(outcome.seconds)
+        self.saved += (hit and not outcome.collapsed) or outcome.refused
+        if outcome.upstream_seconds is not None:
+            self.upstream_latency.observe(outcome.upstream_seconds)
+        if outcome.upstream_failed:
+            self.upstream_errors[outcome.upstream_error or "unknown"] += 1
+        if outcome.fence_seconds is not None:
+            self.fence_wait.observe(outcome.fence_seconds)
+
+    def _disproved(self, route: str, evicted: Evicted, ids: tuple[str, ...]) -> None:
+        self.invalidated(
+            evicted.entries, evicted.aliases, everything=False, cause="truth", route=route, ids=ids
+        )
+
+    def invalidated(
+        self,
+        entries: int,
+        aliases: int,
+        *,
+        everything: bool,
+        cause: str = "write",
+        route: str = "",
+        ids: tuple[str, ...] = (),
+    ) -> None:
         """Counts one eviction."""
+        self.evictions[cause] += 1
+        # An id that looks like an address or a number to call is nobody's to read.
+        shown = ["(hidden)" if "@" in one or one.startswith("+") else one for one in ids]
+        told = {"cause": cause, "route": route, "ids": shown, "entries": entries, "everything": everything}
+        self.recent.appendleft({"time": round(time.time(), 1), **told})
         self.invalidations += 1
         self.evicted_entries += entries
         self.evicted_aliases += aliases
@@ -117,4 +185,16 @@ class Telemetry:
             "reasons": dict(self.reasons.most_common()),
             "not_stored": dict(self.skipped.most_common()),
             "upstream": dict(self.upstream),
+            "saved": self.saved,
+            "routes": {
+                route: {outcome: dict(reasons) for outcome, reasons in found.items()}
+                for route, found in sorted(self.routes.items())
+            },
+            "evictions": dict(self.evictions),
+            "upstream_errors": dict(self.upstream_errors),
+            "latency": {name: one.stats() for name, one in sorted(self.latency.items())},
+            "upstream_latency": self.upstream_latency.stats(),
+            "fence_wait": self.fence_wait.stats(),
+            "checks": self.checks.stats(),
+            "recent_evictions": list(self.recent),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ import orjson
 from aiohttp import web
 
 from proxy.admin.metrics import exposition
+from proxy.admin.modes import Modes
 from proxy.admin.origin import foreign
 from proxy.admin.peers import Peers, merged
 from proxy.cache import UserCache
@@ -20,7 +22,10 @@ from proxy.core.headers import Headers
 from proxy.core.model import Evicted, Request
 from proxy.core.ports import TokenKeys
 from proxy.core.problems import problem_reply
+from proxy.rollout import Rollout
 from proxy.telemetry import Telemetry
+
+log = logging.getLogger("proxy.admin")
 
 Ping = Callable[[], Awaitable[None]]
 Explain = Callable[[Request], Awaitable[dict[str, Any]]]
@@ -40,6 +45,7 @@ class Admin:
         token: str | None,
         peers: Peers,
         keys: TokenKeys | None = None,
+        modes: Modes | None = None,
     ) -> None:
         self._cache = cache
         self._telemetry = telemetry
@@ -48,6 +54,7 @@ class Admin:
         self._token = token
         self._peers = peers
         self._keys = keys
+        self._modes = modes or Modes(Rollout())
         self._started = time.monotonic()
         self.draining = False
         """Set when the process is about to end: `/readyz` says so, so that nobody sends it more."""
@@ -64,6 +71,8 @@ class Admin:
                 web.get("/stats", self._guarded(self.stats)),
                 web.get("/explain", self._guarded(self.explain)),
                 web.post("/evict", self._guarded(self.evict)),
+                web.get("/mode", self._guarded(self.mode)),
+                web.post("/mode", self._guarded(self.switch)),
             ]
         )
         return app
@@ -101,7 +110,7 @@ class Admin:
 
     def _counters(self) -> dict[str, Any]:
         fetches = {} if self._keys is None else {"key_fetches": dict(self._keys.counters())}
-        return self._telemetry.stats() | fetches
+        return self._telemetry.stats() | fetches | {"mode": self._modes.told["mode"]}
 
     async def metrics(self, request: web.Request) -> web.Response:
         """The counters of all workers, for Prometheus."""
@@ -143,7 +152,11 @@ class Admin:
         except ValueError as error:
             return _problem(400, "bad-request", str(error))
         everything = "all" in asked
-        self._telemetry.invalidated(evicted.entries, evicted.aliases, everything=everything)
+        # By its id alone: what else leads to a user is personal.
+        ids = (str(asked["id"]),) if "id" in asked else ()
+        self._telemetry.invalidated(
+            evicted.entries, evicted.aliases, everything=everything, cause="operator", ids=ids
+        )
         answer = {
             "evicted": {"entries": evicted.entries, "aliases": evicted.aliases, "everything": everything}
         }
@@ -156,6 +169,32 @@ class Admin:
             sentence = "a worker of this process did not answer; it may still serve it"
             return _json(answer | {"error": sentence}, 503)
         return _json(answer)
+
+    async def mode(self, _: web.Request) -> web.Response:
+        """The mode in force, and the one that the settings ask for."""
+        return _json(self._modes.told)
+
+    async def switch(self, request: web.Request) -> web.Response:
+        """`{"mode": "serve" | "shadow" | "off"}`, from the next request on, in all workers.
+
+        503 where a worker could not be told.
+        """
+        if request.content_type != "application/json":
+            return _problem(415, "bad-request", "send JSON with Content-Type: application/json")
+        try:
+            asked = orjson.loads(await request.read())
+        except ValueError:
+            return _problem(400, "bad-request", "the body is not JSON")
+        before = self._modes.told["mode"]
+        try:
+            mode = self._modes.switch(asked)
+        except ValueError as error:
+            return _problem(400, "bad-request", str(error))
+        log.warning("the mode was switched", extra={"before": before, "mode": mode.value})
+        if not await self._peers.switch(asked, self._token):
+            sentence = "a worker of this process did not answer; it may still be in its former mode"
+            return _json(self._modes.told | {"error": sentence}, 503)
+        return _json(self._modes.told)
 
     async def _evicted(self, asked: object) -> Evicted:
         if not isinstance(asked, dict) or len(asked) != 1:

@@ -26,6 +26,14 @@ class Peers:
         answers = await asyncio.gather(*(self._ask(path, "GET", "/stats", token) for path in self._paths))
         return [answer for answer in answers if answer is not None]
 
+    async def switch(self, asked: object, token: str | None) -> bool:
+        """Switches each worker's mode; False where a worker could not be told."""
+        body = orjson.dumps(asked)
+        answers = await asyncio.gather(
+            *(self._ask(path, "POST", "/mode", token, body) for path in self._paths)
+        )
+        return None not in answers
+
     async def evict(self, asked: object, token: str | None) -> bool:
         """Drops the users from each worker's memory; False where a worker could not be told."""
         body = orjson.dumps(asked)
@@ -52,7 +60,7 @@ class Peers:
 
 
 # Figures of one process, or shared by all: adding them up would be wrong.
-_NOT_ADDED = frozenset({"hit_rate_percent", "uptime_seconds", "store"})
+_NOT_ADDED = frozenset({"hit_rate_percent", "uptime_seconds", "store", "mode"})
 
 
 def merged(stats: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -73,4 +81,6 @@ def _added(name: str, one: Any, other: Any) -> Any:
         return other
     if isinstance(one, dict) and isinstance(other, dict):
         return {key: _added(key, one.get(key), other.get(key)) for key in {**one, **other}}
+    if isinstance(one, list) and isinstance(other, list):
+        return sorted([*one, *other], key=lambda event: -event["time"])[: max(len(one), len(other))]
     return one + other

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 from proxy.cache import UserCache
+from proxy.checks import Checks
 from proxy.core import forwarding
 from proxy.core.errors import UpstreamError
 from proxy.core.model import Outcome, Reply, Request
@@ -34,6 +35,7 @@ class Services:
     user_view: str
     now: Callable[[], float]
     rollout: Rollout = field(default_factory=Rollout)
+    checks: Checks = field(default_factory=Checks)
 
 
 @dataclass(frozen=True, slots=True)

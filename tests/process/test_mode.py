@@ -1,0 +1,52 @@
+"""The mode is one for all workers of a process group, also for those that are started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+from tests.processes import Proxy, Stub, poll
+from tests.valkey import Valkey
+
+JSON = {"Content-Type": "application/json"}
+
+
+def caches(proxy: Proxy) -> set[str]:
+    """What `X-Cache` says on connections that reach all workers."""
+    return {proxy.get("/users/1").x_cache for _ in range(24)}
+
+
+def test_all_workers_switch_and_one_that_starts_again_keeps_to_it(valkey: Valkey) -> None:
+    """Off is off on every connection, also after a worker was killed; and so is on."""
+    with Stub.start() as stub, Proxy.start(stub.url, valkey.url, WORKERS="2") as proxy:
+        caches(proxy)
+        off = proxy.ask_admin("POST", "/mode", JSON, json.dumps({"mode": "off"}))
+        switched = caches(proxy)
+        victim = next(pid for pid in workers(proxy) if pid != proxy.pid)
+        os.kill(victim, signal.SIGKILL)
+        poll(lambda: len(proxy.told("listening")) == 3 or None, "the new worker")
+        restarted = caches(proxy)
+        poll(
+            lambda: (
+                proxy.ask_admin("POST", "/mode", JSON, json.dumps({"mode": "serve"})).status == 200 or None
+            ),
+            "on",
+        )
+        serving = caches(proxy)
+
+    assert (200, "off") == (off.status, off.json()["mode"])
+    assert ({"BYPASS"}, {"BYPASS"}) == (switched, restarted)
+    assert "HIT" in serving
+    assert "BYPASS" not in serving
+
+
+def workers(proxy: Proxy) -> list[int]:
+    """The pids below the supervisor that run Python, not the resource tracker."""
+    found = []
+    with open(f"/proc/{proxy.pid}/task/{proxy.pid}/children", encoding="ascii") as file:  # noqa: PTH123
+        for pid in map(int, file.read().split()):
+            with open(f"/proc/{pid}/cmdline", "rb") as line:  # noqa: PTH123
+                if b"spawn_main" in line.read():
+                    found.append(pid)
+    return found
