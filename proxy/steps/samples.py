@@ -10,7 +10,7 @@ from proxy.core.admission import parse
 from proxy.core.cachecontrol import request_directives
 from proxy.core.comparing import difference
 from proxy.core.errors import UpstreamError
-from proxy.core.keys import identify_partly
+from proxy.core.keys import aliases_in, dig, user_id
 from proxy.core.model import Outcome, Reason, Reply, XCache
 from proxy.core.settings import Access, Answer, Introspect, Lookup
 from proxy.core.tokens import Identity
@@ -111,9 +111,9 @@ async def _evict(x: Exchange, ours: Any, theirs: Any) -> None:
     other = theirs if isinstance(theirs, list) else [theirs]
     for user in [one for one in mine if one not in other] + [one for one in other if one not in mine]:
         if isinstance(user, dict):
-            whose, keys = identify_partly(model, user)
+            whose = user_id(dig(user, model.id))
             ids |= set() if whose is None else {whose}
-            aliases.update(keys.items())
+            aliases.update(aliases_in(model, user))
     action = x.route.action
     if isinstance(action, Lookup) and not action.many:
         value = x.values[action.var]

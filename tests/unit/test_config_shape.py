@@ -33,6 +33,7 @@ upstream: {}
 user: {keys: {email: {path: email}}}
 views: {users: {ttl: 60s}}
 tokens: {}
+truth: {}
 hash_keys: {key_env: USERS_CACHE_KEY}
 encrypt: {key_env: USERS_CACHE_KEY}
 routes:
