@@ -40,19 +40,8 @@ __all__ = ["SETTINGS", "Setting", "load", "parse", "warnings"]
 
 PACKAGED = Path(__file__).with_name("routes.yaml")
 BLOCKS = (
-    "version",
-    "upstream",
-    "user",
-    "views",
-    "tokens",
-    "on_redis_loss",
-    "mode",
-    "holdback",
-    "truth",
-    "hash_keys",
-    "encrypt",
-    "resources",
-    "routes",
+    *("version", "upstream", "user", "views", "tokens", "on_redis_loss"),
+    *("mode", "holdback", "truth", "hash_keys", "encrypt", "resources", "routes"),
 )
 
 

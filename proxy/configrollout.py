@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from proxy.configfile import Node, Reader
 from proxy.configvalues import mode, quoted, text_value, whole
-from proxy.core.settings import Mode, TruthSettings
+from proxy.core.rolloutsettings import Mode, TruthSettings
 
 _SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
 

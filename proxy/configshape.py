@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, field
 
 from proxy.configshapebase import Dotted, Duration, Size, Text, Unset, told
 from proxy.configshaperesources import Resource, Resources
+from proxy.configshaperollout import Holdback, Mode, Truth
 
 KeyName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]
 ViewName = Annotated[str, Meta(pattern="^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
@@ -275,6 +276,9 @@ class RoutesFile(Block):
             "reject",
         ),
     ] = "forward"
+    mode: Mode = "serve"
+    holdback: Holdback = "0%"
+    truth: Annotated[Truth, told("Which hits are checked against upstream.")] | Unset = UNSET
     hash_keys: (
         Annotated[
             bool | Keys,

@@ -12,7 +12,8 @@ from difflib import get_close_matches
 from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from proxy.core.settings import Address, Mode
+from proxy.core.rolloutsettings import Mode
+from proxy.core.settings import Address
 
 T = TypeVar("T")
 

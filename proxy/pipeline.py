@@ -15,8 +15,9 @@ from proxy.core.model import Outcome, Reason, Reply, Request
 from proxy.core.observing import REQUEST_ID, request_id, trace_id
 from proxy.core.problems import error_reply, problem_reply
 from proxy.core.replies import finished
+from proxy.core.rolloutsettings import Mode
 from proxy.core.routing import OTHER_SAFE, READS, Match, Router
-from proxy.core.settings import Introspect, Lookup, Mode, Pass, Resource, Write
+from proxy.core.settings import Introspect, Lookup, Pass, Resource, Write
 from proxy.steps.batch import Batches, batch
 from proxy.steps.exchange import Exchange, Services, send
 from proxy.steps.introspect import introspect

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
-from proxy.core.settings import Mode
+from proxy.core.rolloutsettings import Mode
 
 _NEVER: Final = 1 << 62
 

@@ -53,11 +53,6 @@ class Place:
         return str(Path(self.folder) / f"{index}.sock")
 
     @property
-    def mode_note(self) -> Path:
-        """Where the workers note a mode that an operator chose."""
-        return Path(self.folder) / "mode"
-
-    @property
     def peers(self) -> list[str]:
         """The sockets of the others, for the worker that answers for all."""
         return [self.socket_of(other) for other in range(1, self.count)] if self.index == 0 else []
@@ -140,7 +135,9 @@ async def serve(settings: Settings, place: Place | None = None) -> None:
     async with contextlib.AsyncExitStack() as stack:
         sock = stack.enter_context(contextlib.closing(listen(settings.listen, shared=place is not None)))
         app = await stack.enter_async_context(
-            compose(settings) if place is None else compose(settings, place.peers, place.mode_note)
+            compose(settings)
+            if place is None
+            else compose(settings, place.peers, Path(place.folder) / "mode")
         )
         runner = web.AppRunner(app.admin, access_log=None)
         await runner.setup()

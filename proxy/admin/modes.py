@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from proxy.core.settings import Mode
+from proxy.core.rolloutsettings import Mode
 from proxy.rollout import Rollout
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from proxy.core.observing import Observing
+from proxy.core.rolloutsettings import Mode, TruthSettings
 
 
 class Discreet(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,15 +37,6 @@ def _place(url: str) -> str:
     userinfo, _, place = rest.rpartition("@")
     # A '?' before the last '@' may belong to either, so nothing of it is shown.
     return scheme + separator + ("***" if "?" in userinfo else place.partition("?")[0])
-
-
-class Mode(StrEnum):
-    """SERVE answers from cache. SHADOW forwards everything, keeps the cache as if it served, and compares.
-    OFF forwards everything and stores nothing; writes still evict, as other replicas may serve."""
-
-    SERVE = "serve"
-    SHADOW = "shadow"
-    OFF = "off"
 
 
 class Access(StrEnum):
@@ -252,17 +244,6 @@ class RedisSettings(Discreet, frozen=True, kw_only=True):
     pool_timeout: float = 5.0
     reject_writes: bool = False
     seal_keys: tuple[bytes, ...] = ()
-
-
-class TruthSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The share of hits (0 to 1) that upstream is asked about behind the answer, `concurrency` at a time.
-
-    `ignore` names the JSON members that may differ. It also holds for the comparison in shadow mode.
-    """
-
-    sample: float = 0.0
-    concurrency: int = 2
-    ignore: frozenset[str] = frozenset()
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,8 +10,9 @@ from proxy.core.keys import redis_key, user_id
 from proxy.core.model import Found, Outcome, Reason, Ref, Request
 from proxy.core.resourcekeys import resource_ref
 from proxy.core.resources import decide
+from proxy.core.rolloutsettings import Mode
 from proxy.core.routing import Match
-from proxy.core.settings import Answer, Introspect, Lookup, Mode, Pass, Resource, Write
+from proxy.core.settings import Answer, Introspect, Lookup, Pass, Resource, Write
 from proxy.core.tokens import Rejected, Unproven
 from proxy.steps.callers import admitted, entry_state, identify, user_state
 from proxy.steps.exchange import Exchange, Services

@@ -17,7 +17,8 @@ from proxy.core.admission import parse
 from proxy.core.errors import StoreError, StoresAway, UpstreamError, UpstreamTimeout
 from proxy.core.keys import aliases_in, dig, key_values, user_id
 from proxy.core.model import Batch, Fence, Reason, Reply
-from proxy.core.settings import Access, Lookup, Mode, Target, Write
+from proxy.core.rolloutsettings import Mode
+from proxy.core.settings import Access, Lookup, Target, Write
 from proxy.core.tokens import Identity, Rejected
 from proxy.steps import body as bodies
 from proxy.steps.callers import identify

@@ -13,12 +13,12 @@ import pytest
 from proxy import config
 from proxy.config import PACKAGED, SETTINGS, load, parse, warnings
 from proxy.core.errors import ConfigError
+from proxy.core.rolloutsettings import Mode
 from proxy.core.routing import Router
 from proxy.core.settings import (
     Access,
     Address,
     Lookup,
-    Mode,
     RedisSettings,
     SecretsRule,
     Settings,
