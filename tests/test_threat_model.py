@@ -1,0 +1,31 @@
+"""THREAT_MODEL.md: each trap is there, and the tests it names exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "THREAT_MODEL.md").read_text("utf-8")
+TRAPS = re.findall(r"(?m)^\| (\d+) \|(.*)\|$", TEXT)
+
+
+def test_the_traps_are_numbered() -> None:
+    """None is left out."""
+    assert [str(number) for number in range(1, 50)] == [number for number, _ in TRAPS]
+
+
+@pytest.mark.parametrize(("number", "row"), TRAPS, ids=lambda cell: cell if cell.isdigit() else "")
+def test_a_trap_names_tests_that_exist(number: str, row: str) -> None:
+    """A test that is renamed or removed is missed here."""
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
+    assert named, f"trap {number} has no test"
+    for path, name in named:
+        tree = ast.parse((ROOT / path).read_text("utf-8"))
+        functions = {
+            node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
+        assert name in functions, f"trap {number}: {path} has no {name}"
