@@ -29,6 +29,7 @@ from proxy.rollout import Rollout
 from proxy.steps.exchange import Services
 from proxy.steps.explain import explain
 from proxy.telemetry import Telemetry
+from proxy.tracing import tracing
 from proxy.upstream import HttpUpstream
 
 
@@ -66,6 +67,7 @@ async def compose(
             )
         )
         cache.warm_up()
+        spans = await stack.enter_async_context(tracing()) if settings.observing.traces else None
         telemetry = Telemetry()
         request_log = RequestLog(settings.observing)
         verifier, keys = await _keys(stack, settings.tokens)
@@ -74,7 +76,7 @@ async def compose(
             Services(
                 settings=settings,
                 cache=cache,
-                upstream=upstream,
+                upstream=upstream if spans is None else spans.upstream(upstream),
                 verifier=verifier,
                 redactor=Redactor(settings.user.secrets),
                 user_view=user_view(settings),
@@ -82,7 +84,7 @@ async def compose(
                 rollout=rollout,
                 checks=telemetry.checks,
             ),
-            observers(telemetry.observe, request_log.observe),
+            observers(telemetry.observe, request_log.observe, *(() if spans is None else (spans.observe,))),
         )
 
         async def explained(request: Request) -> dict[str, Any]:
@@ -100,7 +102,8 @@ async def compose(
             modes=Modes(rollout, mode_note),
         )
         replays = None
-        if settings.fast_path:
+        # Each hit has its span where there are spans, so all of them are walked.
+        if settings.fast_path and spans is None:
             # A user is asked for by more than one client, token and spelling of a head.
             replays = Replays(
                 2 * settings.memory_entries,
@@ -109,7 +112,8 @@ async def compose(
                 lambda: rollout.walks() | request_log.wants_next_hit() | (not rollout.serving),
             )
             telemetry.elsewhere.append(replays.counted)
-        yield App(make_server(pipeline, replays), admin.app(), admin, cache, telemetry)
+        walk = pipeline if spans is None else spans.walk(pipeline)
+        yield App(make_server(walk, replays), admin.app(), admin, cache, telemetry)
 
 
 def observers(*each: Callable[[Outcome], None]) -> Callable[[Outcome], None]:

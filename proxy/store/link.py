@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from enum import Enum
 from importlib.resources import files
 from typing import Any, Final
@@ -22,6 +22,9 @@ from proxy.core.errors import StoreError
 from proxy.store.mux import Command, Multiplexer, told
 
 __all__ = ["WRONG_TYPE", "Command", "Link", "Pool", "Process", "Script", "connect"]
+
+# What is entered around each round trip: set where spans are made of them, and nothing else.
+around: Callable[[Sequence[Command]], AbstractContextManager[Any]] | None = None
 
 # Bounds the memory that one burst of replies takes.
 _BURST = 500
@@ -184,6 +187,12 @@ class Link:
 
         Commands may be run twice. Raises RedisError or OSError: use it within `bounded`.
         """
+        if around is None:
+            return await self._run(commands)
+        with around(commands):
+            return await self._run(commands)
+
+    async def _run(self, commands: Sequence[Command]) -> list[Any]:
         replies: list[Any] = []
         for start in range(0, len(commands), _BURST):
             replies += await self._scripted(commands[start : start + _BURST])
