@@ -18,6 +18,7 @@ from proxy.configvalues import (
 )
 from proxy.core.settings import UpstreamSettings, UserKey, UserModel, View
 
+VIEW = ("ttl", "ttl_overrides", "negative_ttl", "stale_while_revalidate", "stale_if_error", "fields")
 # What the Redis keys of design §6 and the words of `evict` already mean.
 RESERVED = frozenset({"id", "url", "token", "seq", "epoch", "member", "members", "feed", "all", "revoke"})
 
@@ -80,7 +81,7 @@ def _views(reader: Reader, root: Node) -> Mapping[str, Node]:
 def _view(reader: Reader, name: str, node: Node) -> View:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,63}", name):
         reader.wrong(node, f"{quoted(name)} is not a name; use letters, digits, '_' and '-'")
-    block = reader.table(node, ("ttl", "negative_ttl", "stale_while_revalidate", "stale_if_error", "fields"))
+    block = reader.table(node, VIEW)
     fields = block.members.get("fields")
     listed = None if fields is None else frozenset(reader.texts(fields, text_value))
     if fields is not None and fields.kind == "seq" and not fields.items:
@@ -88,8 +89,15 @@ def _view(reader: Reader, name: str, node: Node) -> View:
     return View(
         name=name,
         ttl=reader.required(block, "ttl", duration, 0.0, "300s"),
+        overrides=reader.value(block, "ttl_overrides", _overrides, False),
         negative_ttl=reader.value(block, "negative_ttl", duration, 0.0),
         stale_while_revalidate=reader.value(block, "stale_while_revalidate", duration, 0.0),
         stale_if_error=reader.value(block, "stale_if_error", duration, 0.0),
         fields=listed,
     )
+
+
+def _overrides(text: str) -> bool:
+    if text != "upstream":
+        raise ValueError(f"{quoted(text)} is not known; give upstream, or leave it out")
+    return True

@@ -23,7 +23,7 @@ _WRONG = "wrong"
 _TAG = "tag:yaml.org,2002:"
 _INSTEAD = {
     "revoke": "remove it or use 'pass: true'",
-    **dict.fromkeys(("allow", "require", "ttl_overrides"), "remove it"),
+    **dict.fromkeys(("allow", "require"), "remove it"),
 }
 
 

@@ -97,6 +97,16 @@ class View(Block):
     ttl: Annotated[
         Duration, told("How long a copy is fresh. `USER_CACHE_TTL` wins for the view `users`.", "300s")
     ]
+    ttl_overrides: (
+        Annotated[
+            Literal["upstream"],
+            told(
+                "Upstream's lifetimes are known to be wrong: `ttl` counts alone, not as a ceiling.",
+                "upstream",
+            ),
+        ]
+        | Unset
+    ) = UNSET
     negative_ttl: Annotated[Duration, told('How long "no such user" is kept.', "10s")] = "0s"
     stale_while_revalidate: Annotated[
         Duration, told("How long a copy that ran out may be served while a new one is fetched.", "30s")

@@ -67,6 +67,7 @@ class _Exchange:
     reply: Headers
     directives: dict[str, str | None]
     authorized_by_rule: bool
+    overrides: bool
 
     def varies(self) -> bool:
         neutral = _NEUTRAL | _NEUTRAL_BY_RULE if self.authorized_by_rule else _NEUTRAL
@@ -94,7 +95,10 @@ _REFUSALS: tuple[tuple[Reason, Callable[[_Exchange], bool]], ...] = (
     (Reason.ENCODED, lambda it: bool(members(it.reply.joined("content-encoding")) - {"identity"})),
     (Reason.AUTHORIZATION, lambda it: it.guards(Reason.AUTHORIZATION)),  # §3.5
     (Reason.CREDENTIALS, lambda it: it.guards(Reason.CREDENTIALS)),
-    (Reason.NO_TTL, lambda it: "no-cache" in it.directives),  # §5.2.2.4: each use would need upstream
+    (
+        Reason.NO_TTL,
+        lambda it: "no-cache" in it.directives and not it.overrides,
+    ),  # §5.2.2.4: each use would need upstream
 )
 
 
@@ -129,13 +133,13 @@ def storable(
     if status != 200 and not (status == 404 and negative_allowed):
         return Skip(Reason.STATUS)
     directives = parse(reply_headers.joined("cache-control"))
-    exchange = _Exchange(request_headers, reply_headers, directives, authorized_by_rule)
+    exchange = _Exchange(request_headers, reply_headers, directives, authorized_by_rule, view.overrides)
     for reason, refuses in _REFUSALS:
         if refuses(exchange):
             return Skip(reason)
     age = age_of(reply_headers)
     lifetime = view.ttl if status == 200 else view.negative_ttl
-    stated = stated_lifetime(directives, reply_headers, now)
+    stated = None if view.overrides else stated_lifetime(directives, reply_headers, now)
     if stated is not None:
         lifetime = min(lifetime, stated - age)
     limit = float("inf") if token_exp is None else token_exp - now

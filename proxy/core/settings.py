@@ -98,13 +98,18 @@ class UserModel(Discreet, frozen=True, kw_only=True):
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
-    """One representation of a user."""
+    """One representation of a user.
+
+    `ttl` is a ceiling over what upstream allows; `overrides`: what upstream says of lifetimes is known to be
+    wrong, and `ttl` counts alone.
+    """
 
     name: str
     ttl: float
     negative_ttl: float = 0.0
     stale_while_revalidate: float = 0.0
     stale_if_error: float = 0.0
+    overrides: bool = False
     fields: frozenset[str] | None = None
 
 

@@ -119,7 +119,7 @@ def test_a_plain_alias_is_fine() -> None:
             "encrypt: {key_env: a-b}",
             "encrypt.key_env: 'a-b' is not the name of an environment variable; give e.g. CACHE_HASH_KEY",
         ),
-        ("views: {u: {ttl: 1s, ttl_overrides: {}}}", "views.u.ttl_overrides: 'ttl_overrides' is not supported by this version; remove it"),
+        ("views: {u: {ttl: 1s, ttl_overrides: all}}", "views.u.ttl_overrides: 'all' is not known; give upstream, or leave it out"),
         ("views: {u: {}}", "views.u.ttl: is required; give e.g. 300s"),
         ("views: {u: }", "views.u: must be a mapping, not empty"),
         ("views: {u: {ttl: -1s}}", "views.u.ttl: '-1s' is not a duration; give e.g. 300s, 10ms or 5m"),

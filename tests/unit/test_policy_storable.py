@@ -226,3 +226,21 @@ def test_a_view_without_time_keeps_nothing(ttl: float) -> None:
     """RFC 9111 §4.2: what would never be fresh is not kept."""
     assert Skip(Reason.NO_TTL) == judged(view=View(name="v", ttl=ttl))
     assert Skip(Reason.NO_TTL) == judged(view=View(name="v", ttl=9.0, negative_ttl=ttl), status=404)
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        (fields(cache_control="max-age=5"), Storable(300.0, 0, 300.0)),
+        (
+            fields(cache_control="no-cache, max-age=0, must-revalidate", expires="0"),
+            Storable(300.0, 0, 300.0),
+        ),
+        (fields(cache_control="max-age=5", age="50"), Storable(300.0, 50, 300.0)),
+        (fields(cache_control="no-store"), Skip(Reason.NO_STORE)),
+        (fields(cache_control="private"), Skip(Reason.PRIVATE)),
+    ],
+)
+def test_a_view_that_overrides_upstream(reply: Headers, expected: Storable | Skip) -> None:
+    """Its ttl counts alone; what must not be stored at all is not stored all the same (design §7.8)."""
+    assert expected == judged(reply, view=View(name="users", ttl=300.0, overrides=True))
