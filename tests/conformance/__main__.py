@@ -45,7 +45,11 @@ def main() -> int:
     if missing:
         print(f"make conformance needs {' and '.join(missing)}, which is not installed", file=sys.stderr)
         return 2
-    install()
+    try:
+        install()
+    except subprocess.CalledProcessError:
+        print("npm could not install http-cache-tests; is there a registry to be reached?", file=sys.stderr)
+        return 2
     code = 0
     for store in ("memory", "redis") if given.only is None else (given.only,):
         code |= through(store, given.id)

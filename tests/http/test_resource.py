@@ -131,7 +131,7 @@ async def test_a_cold_url_costs_one_call(tmp_path: Path, redis: str | None) -> N
 async def test_a_write_through_one_replica_is_seen_on_the_other(tmp_path: Path, server: Valkey) -> None:
     """A read that starts after the write was answered sees it, from memory as well (design §7.5)."""
     server.flush()
-    async with proxies(tmp_path, server.url, 2) as (origin, (one, other)):
+    async with proxies(tmp_path, server.url, 2) as (_, (one, other)):
         for path in ("/r/a", "/r/varied"):
             for replica in (one, other, other):
                 await replica.get(path)

@@ -94,7 +94,7 @@ def test_the_packaged_file_loads() -> None:
         ("POST", "/auth/logout", "POST /auth/logout"),
         ("DELETE", "/users/42", "GET /users/{id:int}"),
         ("POST", "/users", "GET /users?phone={phone}"),
-        ("GET", "/avatars/1.png", None),
+        ("GET", "/avatars/1.png", "GET /avatars/{file:path}"),
     ],
 )
 def test_the_packaged_file_serves_the_service_it_comes_with(
