@@ -21,7 +21,7 @@ from proxy.core.redaction import Redactor
 from proxy.core.settings import Answer, Introspect, Lookup, Settings, TokenSettings, UpstreamSettings
 from proxy.core.tokens import Verifier
 from proxy.fastpath import Replays
-from proxy.handler import make_server, require_c_parser
+from proxy.handler import EdgeServer, make_server, require_c_parser
 from proxy.jwks import PATIENCE, KeyServer, fetch_from, split_url
 from proxy.pipeline import Pipeline, unkeyed
 from proxy.requestlog import RequestLog
@@ -37,7 +37,7 @@ from proxy.upstream import HttpUpstream
 class App:
     """What a process serves: `server` for clients, `admin` for operators."""
 
-    server: web.Server
+    server: EdgeServer
     admin: web.Application
     operators: Admin
     cache: UserCache
@@ -113,7 +113,8 @@ async def compose(
             )
             telemetry.elsewhere.append(replays.counted)
         walk = pipeline if spans is None else spans.walk(pipeline)
-        yield App(make_server(walk, replays), admin.app(), admin, cache, telemetry)
+        server = make_server(walk, settings.limits, settings.edge, replays)
+        yield App(server, admin.app(), admin, cache, telemetry)
 
 
 def observers(*each: Callable[[Outcome], None]) -> Callable[[Outcome], None]:

@@ -12,6 +12,7 @@ import msgspec
 
 from proxy import configvalues as values
 from proxy.configblocks import read_upstream, read_user, read_views
+from proxy.configedge import read_edge, read_limits
 from proxy.configfile import Reader
 from proxy.configgiven import NOTHING, SETTINGS, Flags, Given, Setting
 from proxy.configobserving import observing
@@ -20,6 +21,7 @@ from proxy.configresources import MEMORY, read_resource_memory
 from proxy.configrollout import RolloutBlock, read_rollout
 from proxy.configroutes import Blocks, read_routes
 from proxy.configtokens import ReadFile, TokenBlock, no_files, read_tokens
+from proxy.core.edgesettings import EdgeSettings, LimitSettings
 from proxy.core.errors import ConfigError
 from proxy.core.settings import (
     Access,
@@ -40,7 +42,7 @@ __all__ = ["SETTINGS", "Setting", "load", "parse", "warnings"]
 
 PACKAGED = Path(__file__).with_name("routes.yaml")
 BLOCKS = (
-    *("version", "upstream", "user", "views", "tokens", "on_redis_loss"),
+    *("version", "upstream", "edge", "limits", "user", "views", "tokens", "on_redis_loss"),
     *("mode", "holdback", "truth", "hash_keys", "encrypt", "resources", "routes"),
 )
 
@@ -110,6 +112,8 @@ def parse(
             reject_writes=file.reject_writes,
             seal_keys=encrypt_keys(given, file.privacy.encrypt, name),
         ),
+        edge=file.edge,
+        limits=file.limits,
         listen=given.value("LISTEN"),
         admin=given.value("ADMIN_LISTEN"),
         admin_token=given.value("ADMIN_TOKEN", None),
@@ -158,6 +162,8 @@ class _File:
     privacy: PrivacyBlock
     resource_memory: int
     readable: bool
+    edge: EdgeSettings
+    limits: LimitSettings
 
     @classmethod
     def read(cls, reader: Reader, data: bytes | None, read_file: ReadFile) -> _File:
@@ -174,6 +180,8 @@ class _File:
                 privacy=PrivacyBlock(),
                 resource_memory=MEMORY,
                 readable=False,
+                edge=EdgeSettings(),
+                limits=LimitSettings(),
             )
         reader.table(root, BLOCKS)
         reader.required(root, "version", _version, 1, "1")
@@ -183,7 +191,13 @@ class _File:
         reject = reader.value(root, "on_redis_loss", _on_redis_loss, False)
         rollout, privacy = read_rollout(reader, root), read_privacy(reader, root)
         memory = read_resource_memory(reader, root)
-        return cls(upstream, user, views, tokens, routes, rollout, reject, privacy, memory, readable=True)
+        edge, limits = read_edge(reader, root), read_limits(reader, root)
+        return cls(
+            *(upstream, user, views, tokens, routes, rollout, reject, privacy, memory),
+            readable=True,
+            edge=edge,
+            limits=limits,
+        )
 
 
 def _version(text: str) -> int:

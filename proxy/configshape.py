@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, field
 
 from proxy.configshapebase import Dotted, Duration, Size, Text, Unset, told
+from proxy.configshapeedge import Edge, Limits
 from proxy.configshaperesources import Resource, Resources
 from proxy.configshaperollout import Holdback, Mode, Truth
 
@@ -274,6 +275,8 @@ class RoutesFile(Block):
 
     version: Annotated[Literal[1], told("The version of this format.")]
     upstream: Annotated[Upstream, told("Where the service is.")] | Unset = UNSET
+    edge: Annotated[Edge, told("What is said of clients to the service.")] | Unset = UNSET
+    limits: Annotated[Limits, told("What one client may take.")] | Unset = UNSET
     user: Annotated[User, told("How to read a user out of an answer.")] | Unset = UNSET
     views: Annotated[dict[ViewName, View], told("The representations of a user, by name.")] = {}
     tokens: Annotated[Tokens | None, told("How bearer tokens are proven; null: they are not.")] = None

@@ -19,7 +19,7 @@ from aiohttp.http_parser import HttpResponseParser
 from aiohttp.streams import StreamReader
 
 from proxy.core.errors import UpstreamError, UpstreamTimeout
-from proxy.core.forwarding import Framing, answer_framing
+from proxy.core.framing import Framing, answer_framing
 from proxy.core.headers import RawHeaders
 
 MAX_HEAD: Final = (

@@ -1,9 +1,8 @@
-"""A hot GET answered from ready bytes, before aiohttp makes a task and a request of it.
+"""A hot GET answered from ready bytes, before a task and a request are made of it.
 
 A head is known by its bytes, as a hash: tokens are not kept. It is answered only if the pipeline offered that
-very answer for that very head, and all that the offer rests on still stands. Everything else goes to aiohttp,
-untouched. Of aiohttp's privates this module uses `_messages`, `_waiter`, `_buffer_paused` and
-`_next_keepalive_close_time`; tests/unit/test_fastpath.py watches them.
+very answer for that very head, and all that the offer rests on still stands. The connection asks only where a
+head begins at a proven boundary between two requests; everything else is read and walked.
 """
 
 from __future__ import annotations
@@ -12,20 +11,15 @@ import re
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from time import time
-from typing import Any, Final
-
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import EMPTY_PAYLOAD
-from aiohttp.web_protocol import RequestHandler
+from typing import Final
 
 from proxy.core.forwarding import reply_head
 from proxy.core.model import Outcome, Reply
 from proxy.core.offers import Offer
 
-HEAD_END: Final = b"\r\n\r\n"
 # Longer heads are rare, and hashing them costs what a walk does.
 LONGEST: Final = 4096
-# Answers that one segment of pipelined requests gets here; the rest waits for the client to read, in aiohttp.
+# Answers that one segment of pipelined requests gets here; the next one is walked, so that others get a turn.
 PIPELINED: Final = 16
 # No line of a stored answer holds a NUL.
 _DATE: Final = b"\x00"
@@ -149,81 +143,3 @@ class Replays:
         if tally is None:
             tally = self._tallies[name] = _Tally(outcome)
         self._ready[sha256(plain).digest()] = _Ready(offer, before, after, body, tally)
-
-
-class Replaying(RequestHandler):
-    """A client connection that answers from `replays` where it can, and from aiohttp where it can't."""
-
-    __slots__ = ("_at_boundary", "_learning", "_replays", "ending")
-
-    def __init__(self, *args: Any, replays: Replays | None, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._replays = replays
-        self.ending = False
-        # Nothing was given to the parser, or all that was were whole messages: only then can bytes that look
-        # like a head be one, and not the inside of a body.
-        self._at_boundary = True
-        self._learning: tuple[object, bytes] | None = None
-
-    def data_received(self, data: bytes) -> None:
-        """Answers what is known, as long as it is; the rest, in its order, is aiohttp's."""
-        replays = self._replays
-        if replays is None:
-            super().data_received(data)
-            return
-        was = self._at_boundary
-        if was and data:
-            waiter = self._waiter
-            # aiohttp waits for a request: none is in the making, none is queued, nothing is being closed.
-            if waiter is not None and not waiter.done() and not (self._paused or self.ending):
-                rest = self._replay(replays, data)
-                if not rest:
-                    return
-                data = rest
-        before = self._messages[-1][0] if self._messages else None
-        super().data_received(data)
-        self._at_boundary = self._ended_with_a_message(data, before)
-        if was and self._at_boundary and data.count(HEAD_END) == 1:
-            self._learning = (self._messages[-1][0], data)
-
-    def _replay(self, replays: Replays, data: bytes) -> bytes:
-        """Answers the requests at the beginning of `data`; returns what comes after them."""
-        transport = self.transport
-        if transport is None:
-            return data
-        rest = data
-        for _ in range(PIPELINED):
-            end = rest.find(HEAD_END) + 4
-            if not 4 <= end <= LONGEST:
-                break
-            answer = replays.answer(rest if end == len(rest) else rest[:end])
-            if answer is None:
-                break
-            transport.write(answer)
-            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-            rest = rest[end:]
-            if not rest:
-                break
-        return rest
-
-    def _ended_with_a_message(self, data: bytes, before: object) -> bool:
-        """Whether the parser is between two messages after `data`.
-
-        It is if its last message came with `data`, has no body, and `data` ends with a head's end: had
-        another begun after it, that would be a message as well.
-        """
-        if self._buffer_paused or not data.endswith(HEAD_END) or not self._messages:
-            return False
-        message, payload = self._messages[-1]
-        return (
-            message is not before
-            and payload is EMPTY_PAYLOAD
-            and isinstance(message, RawRequestMessage)
-            and not message.upgrade
-        )
-
-    def learn(self, message: object, reply: Reply) -> None:
-        """The walk has offered its answer to `message`."""
-        learning, self._learning = self._learning, None
-        if self._replays is not None and learning is not None and learning[0] is message:
-            self._replays.learn(learning[1], reply)

@@ -1,49 +1,34 @@
-"""The aiohttp edge: a request as it came in, a reply as bytes out. aiohttp's low-level server, no framework.
+"""The clients' edge: requests as they came in, replies as bytes out, and the life of the connections.
 
-aiohttp's C parser reads the head and frames the body; what two parties could read differently is refused,
-with problem+json and a closed connection.
+What two parties could read differently is refused, with problem+json and a closed connection.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Final
 
-from aiohttp import http_parser, web
-from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
-from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestHandler
+from aiohttp import http_parser
 
-from proxy import logs
-from proxy.answer import STALL, Answer
+from proxy import answer, logs
+from proxy.client import Client, Overloaded
+from proxy.core.edgesettings import EdgeSettings, LimitSettings
 from proxy.core.errors import ClientError, ClientGone, ConfigError, ProxyError
-from proxy.core.headers import Headers
-from proxy.core.incoming import MethodNotAllowed, checked_target
+from proxy.core.incoming import MethodNotAllowed
 from proxy.core.model import Outcome, Reply, Request
 from proxy.core.problems import error_reply, problem_reply
 from proxy.core.replies import finished
-from proxy.fastpath import Replaying, Replays
+from proxy.fastpath import Replays
+from proxy.requestbody import RequestBody
 
 log = logging.getLogger("proxy.handler")
 
 Walk = Callable[[Request], Awaitable[Reply]]
 
-# Longer than any field that browsers, gateways and tokens of 8 KiB make; shorter than what hurts.
-MAX_LINE: Final = 8190
-MAX_FIELD: Final = 16 * 1024
-MAX_HEADERS: Final = 128
-# Longer than the idle time of the proxies and clients in front, so that they close first and never race.
-KEEP_ALIVE: Final = 75.0
-# How much of a body waits here for upstream to take it; reading stops at twice this.
-BUFFER: Final = 64 * 1024
-# How long an answered request's unread body is still taken, so that the answer is not lost in a reset.
-LINGER: Final = 5.0
-HEAD_END: Final = b"\r\n\r\n"
-TOO_MANY: Final = "Too many headers received"  # aiohttp has no type of its own for it
-CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 ALLOW: Final = ((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),)
+RETRY_AFTER: Final = ((b"Retry-After", b"1"),)
 
 
 def require_c_parser() -> None:
@@ -54,185 +39,98 @@ def require_c_parser() -> None:
         )
 
 
-def make_server(walk: Walk, replays: Replays | None = None) -> web.Server:
+def make_server(
+    walk: Walk,
+    limits: LimitSettings | None = None,
+    edge: EdgeSettings | None = None,
+    replays: Replays | None = None,
+) -> EdgeServer:
     """The protocol factory for client connections; what `replays` can't answer goes to `walk`."""
-    return _Server(_Edge(walk), replays)
+    return EdgeServer(walk, limits or LimitSettings(), edge or EdgeSettings(), replays)
 
 
-class _Server(web.Server):
-    """Makes connections whose parse errors are problem+json."""
+class EdgeServer:
+    """Makes connections, bounds their number, and ends them."""
 
-    def __init__(self, edge: _Edge, replays: Replays | None) -> None:
-        super().__init__(edge, handler_cancellation=True)
-        self._replays = replays
-
-    def __call__(self) -> RequestHandler:
-        return _Connection(
-            self,
-            replays=self._replays,
-            loop=self._loop,
-            access_log=None,
-            keepalive_timeout=KEEP_ALIVE,
-            max_line_size=MAX_LINE,
-            max_field_size=MAX_FIELD,
-            max_headers=MAX_HEADERS,
-            read_bufsize=BUFFER,
-            lingering_time=LINGER,
-            # A coded body is passed on as it is.
-            auto_decompress=False,
-        )
-
-
-class _Connection(Replaying):
-    """One client connection. `ending`: no request after the ones already read will be answered."""
-
-    __slots__ = ("_body", "_latest")
-
-    def __init__(self, manager: web.Server, **options: Any) -> None:
-        super().__init__(manager, **options)
-        self._latest: object = None
-        self._body: StreamReader | None = None
-
-    def close(self) -> None:
-        """The server shuts down: the answer in the making says that it is the last."""
-        self.ending = True
-        super().close()
-
-    def data_received(self, data: bytes) -> None:
-        """Tells a body's reader that its framing broke; aiohttp leaves the reader waiting forever."""
-        super().data_received(data)
-        if not self._messages or self._messages[-1][0] is self._latest:
-            return
-        self._latest, content = self._messages[-1]
-        if isinstance(self._latest, http_parser.RawRequestMessage):
-            self._body = content
-            # After a request that asks for a protocol it does not know, the parser skips the rest of the
-            # segment. Closing after every such request would cost Java's clients all their connections.
-            if self._latest.upgrade and not self._upgraded:
-                self.ending |= not (data.endswith(HEAD_END) and data.count(HEAD_END) == 1)
-        elif self._body is not None and not self._body.is_eof():
-            broken, self._body = self._body, None
-            broken.set_exception(ClientError(400, "bad-request", "The body's framing is broken."))
-            # Nothing more can come, so that nobody lingers for it either.
-            broken.feed_eof()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - it quotes the client
-    ) -> web.StreamResponse:
-        """What was not understood is answered without a word of what was sent, and the connection ends."""
-        if isinstance(exc, ConnectionError):
-            raise exc
-        if request.writer.output_size > 0:
-            raise ConnectionError("an answer was begun already")
-        return Answer(_refused(_unparsed(status, exc)), "GET", "1.1", keep_alive=False)
-
-    def log_exception(self, *_: Any, **kw: Any) -> None:
-        """aiohttp's own log line would hold the exception's text."""
-        error = kw.get("exc_info")
-        log.error(
-            "the connection failed",
-            extra={"exception": logs.place_of(error if isinstance(error, BaseException) else None)},
-        )
-
-
-def _refused(reply: Reply) -> Reply:
-    """An answer from this edge: it says like every other that no cache was asked."""
-    return finished(reply, Outcome(refused=True))
-
-
-def _unparsed(status: int, error: BaseException | None) -> Reply:
-    if isinstance(error, LineTooLong) and MAX_LINE in error.args:
-        return problem_reply(414, "uri-too-long", "The request target is too long.")
-    if isinstance(error, LineTooLong) or (isinstance(error, BadHttpMessage) and error.message == TOO_MANY):
-        return problem_reply(431, "header-too-large", "The request's head is too large.")
-    if status < 500:
-        return problem_reply(400, "bad-request", "The request could not be parsed.")
-    log.error("the edge failed", extra={"exception": logs.place_of(error)})
-    return problem_reply(500, "internal-error")
-
-
-class _Edge:
-    """Turns aiohttp's request into ours, and a failure into an answer."""
-
-    def __init__(self, walk: Walk) -> None:
+    def __init__(
+        self, walk: Walk, limits: LimitSettings, edge: EdgeSettings, replays: Replays | None
+    ) -> None:
         self._walk = walk
+        self.replays = replays
+        self.limits = limits
+        self.edge = edge
+        self.connections: set[Client] = set()
+        self._emptied: asyncio.Event | None = None
 
-    async def __call__(self, incoming: web.BaseRequest) -> web.StreamResponse:
-        version = f"{incoming.version.major}.{incoming.version.minor}"
-        protocol = incoming.protocol
-        keep_alive = incoming.keep_alive
+    def __repr__(self) -> str:
+        return f"<EdgeServer connections={len(self.connections)}>"
+
+    def __call__(self) -> Client:
+        return Client(self)
+
+    def opened(self, client: Client) -> bool:
+        """Counts a connection. False: it is one too many."""
+        self.connections.add(client)
+        return len(self.connections) <= self.limits.connections
+
+    def closed(self, client: Client) -> None:
+        """Counts it no more."""
+        self.connections.discard(client)
+        if self._emptied is not None and not self.connections:
+            self._emptied.set()
+
+    def pre_shutdown(self) -> None:
+        """Idle connections end, and each answer in the making says that it is the last."""
+        for client in tuple(self.connections):
+            client.wind_down()
+
+    async def shutdown(self, timeout: float) -> None:
+        """Waits so long for what is being answered, then closes whatever is left."""
+        self.pre_shutdown()
+        if self.connections:
+            self._emptied = asyncio.Event()
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._emptied.wait()
+            except TimeoutError:
+                for client in tuple(self.connections):
+                    client.abort()
+                await asyncio.sleep(0)
+
+    async def serve(self, client: Client, request: Request, *, keep_alive: bool) -> bool:
+        """Walks the request and sends the answer; whether the connection may go on."""
         try:
-            request = _request(incoming, version)
             reply = await self._walk(request)
-            if reply.offer is not None and keep_alive and isinstance(protocol, _Connection):
-                protocol.learn(incoming._message, reply)  # noqa: SLF001 - what the connection knows it by
-            if isinstance(request.body, _Body) and request.body.awaited:
+            if reply.offer is not None and keep_alive:
+                client.learn(reply)
+            body = request.body
+            if isinstance(body, RequestBody) and (body.awaited or body.error is not None):
                 # Nobody can tell whether a body follows now, or the next request.
                 keep_alive = False
-        except MethodNotAllowed as error:
-            reply = _refused(problem_reply(405, error.problem, error.detail, ALLOW))
-            keep_alive = False
         except ClientError as error:
-            reply, keep_alive = _refused(error_reply(error)), False
+            reply, keep_alive = _refused(error), False
         except ClientGone:
             raise ConnectionResetError from None
         except ProxyError as error:
-            reply = _refused(error_reply(error))
-        except asyncio.CancelledError:
-            raise
+            reply = finished(error_reply(error), Outcome(refused=True))
         except Exception as error:  # noqa: BLE001 - whatever it was, the client gets an answer
             log.error("the walk failed", extra={"exception": logs.place_of(error)})  # noqa: TRY400 - texts may quote
-            reply = _refused(problem_reply(500, "internal-error"))
-        if isinstance(protocol, _Connection) and protocol.ending:
-            keep_alive = False
-        return Answer(reply, incoming.method, version, keep_alive=keep_alive)
+            reply = finished(problem_reply(500, "internal-error"), Outcome(refused=True))
+        keep_alive = keep_alive and not client.ending
+        return await answer.send(client, reply, request.method, request.http_version, keep_alive=keep_alive)
 
-
-def _request(incoming: web.BaseRequest, version: str) -> Request:
-    """Raises ClientError for a head that two parties may read differently."""
-    headers = Headers(incoming.raw_headers)
-    method, target = incoming.method, incoming._message.path  # noqa: SLF001 - `rel_url` quotes it anew
-    target = checked_target(method, target, version, headers)
-    body = _Body(incoming, headers) if incoming.body_exists else None
-    return Request(method, target, headers, body, incoming.remote, incoming.scheme, version)
-
-
-class _Body:
-    """The body as it arrives. Raises ClientError where it breaks or stops coming, ClientGone at a hang-up.
-
-    `awaited`: the client waits for a word that its body is wanted (RFC 9110 §10.1.1).
-    """
-
-    __slots__ = ("_incoming", "awaited")
-
-    def __init__(self, incoming: web.BaseRequest, headers: Headers) -> None:
-        self._incoming = incoming
-        self.awaited = (headers.get("expect") or "").lower() == "100-continue"
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        content = self._incoming.content
+    def refuse(self, client: Client, error: ClientError) -> None:
+        """Answers what is no request, without a word of what was sent, and ends the connection."""
         try:
-            if self.awaited:
-                self.awaited = False
-                writer: Any = self._incoming.writer
-                await writer.write(CONTINUE)
-                # An interim answer does not count as one that was begun.
-                writer.output_size = 0
-            data = content.read_nowait()
-            if not data and not content.is_eof():
-                async with asyncio.timeout(STALL):
-                    data = await content.readany()
-        except TimeoutError:
-            raise ClientError(408, "request-timeout", "The body stopped coming.") from None
-        except (ConnectionError, RuntimeError):
-            raise ClientGone from None
-        if not data:
-            raise StopAsyncIteration
-        return data
+            client.write(answer.whole(_refused(error)))
+        except ConnectionError:
+            return
+        client.close()
+
+
+def _refused(error: ClientError) -> Reply:
+    """An answer from this edge: it says like every other that no cache was asked."""
+    extra = ALLOW if isinstance(error, MethodNotAllowed) else ()
+    extra = RETRY_AFTER if isinstance(error, Overloaded) else extra
+    reply = problem_reply(error.status, error.problem, error.detail, extra) if extra else error_reply(error)
+    return finished(reply, Outcome(refused=True))

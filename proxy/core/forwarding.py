@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from typing import Final, NamedTuple
+from typing import Final
 
+from proxy.core.edgesettings import EdgeSettings, XForwarded
+from proxy.core.framing import BODILESS
 from proxy.core.headers import HOP_BY_HOP, Headers, RawHeaders
 from proxy.core.model import Reply, Request
 
 PSEUDONYM: Final = b"user-cache-proxy"
 VIA: Final = (b"Via", b"1.1 " + PSEUDONYM)
-
-# More digits than any length has that a signed 64-bit counter can hold: readers differ on such values.
-MAX_LENGTH_DIGITS: Final = 18
 
 # A method or a path that replaces the one in the request line: upstream may act on these instead.
 OVERRIDE_HEADERS: Final = frozenset(
@@ -60,11 +58,20 @@ _NEVER_FILLED: Final = _NEVER_FORWARDED | _REFLECTED | _SELECTING
 # `Connection: Host` would let a client choose another virtual host for an answer that others get.
 _NOT_NOMINABLE: Final = frozenset({b"host"})
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
-_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+# What peers say of those before them.
+_CLAIMS: Final = frozenset(
+    {
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-proto",
+        b"x-forwarded-scheme",
+        b"x-real-ip",
+    }
+)
+_RULES: Final = EdgeSettings()
 _SCHEMES: Final = (b"http", b"https")
-
-# Content of these statuses does not exist (RFC 9110 §15.3.5, §15.4.5).
-_BODILESS: Final = frozenset({204, 304})
 
 
 def has_override(headers: Headers) -> bool:
@@ -72,21 +79,30 @@ def has_override(headers: Headers) -> bool:
     return any(_folded(name) in OVERRIDE_HEADERS for name, _ in headers.raw)
 
 
-def forwarded(request: Request, *, fill: bool, method: str | None = None) -> Request:
+def forwarded(
+    request: Request, *, fill: bool, method: str | None = None, rules: EdgeSettings = _RULES
+) -> Request:
     """The request as upstream gets it (RFC 9110 §7.6): all lines as they came but for the rules below.
 
     Dropped: hop-by-hop lines, those that `Connection` names, and `Expect`, which the edge answers itself.
-    Added: `Via`, `X-Forwarded-For` (the peer, after what was there), and where absent `X-Forwarded-Proto`
-    and `X-Forwarded-Host`. With `fill` the answer may be given to others: lines that choose a
+    Added: `Via`, and by the rules `X-Forwarded-For` (the peer, after what was there), where absent
+    `X-Forwarded-Proto` and `X-Forwarded-Host`, and `Forwarded` (RFC 7239). What a peer that is not trusted
+    says in these is replaced. With `fill` the answer may be given to others: lines that choose a
     representation or that upstream may reflect are dropped and an unencoded answer is asked for.
     `method` replaces the method (a HEAD that fills the cache becomes a GET).
     """
     drop = (_NEVER_FILLED if fill else _NEVER_FORWARDED) | _nominated(request.headers.raw)
+    if rules.x_forwarded is not XForwarded.OFF and not (
+        request.trusted and rules.x_forwarded is XForwarded.APPEND
+    ):
+        drop |= _CLAIMS
+    claims = fill or bool(drop & _CLAIMS)
     lines: list[tuple[bytes, bytes]] = []
     schemed = hosted = False
     host: bytes | None = None
     for name, value in request.headers.raw:
-        key = _folded(name) if fill else name.lower()
+        # A claim in WSGI's spelling is one as well.
+        key = _folded(name) if claims else name.lower()
         if key in drop:
             continue
         if key == b"x-forwarded-proto":
@@ -100,12 +116,15 @@ def forwarded(request: Request, *, fill: bool, method: str | None = None) -> Req
         lines.append((name, value))
     if fill:
         lines.append((b"Accept-Encoding", b"identity"))
-    if request.peer:
-        _append_peer(lines, request.peer.encode("latin-1"))
-    if not schemed:
-        lines.append((b"X-Forwarded-Proto", request.scheme.encode("ascii")))
-    if host and not hosted and not fill:
-        lines.append((b"X-Forwarded-Host", host))
+    if rules.x_forwarded is not XForwarded.OFF:
+        if request.peer:
+            _append(lines, b"X-Forwarded-For", request.peer.encode("latin-1"))
+        if not schemed:
+            lines.append((b"X-Forwarded-Proto", request.scheme.encode("ascii")))
+        if host and not hosted and not fill:
+            lines.append((b"X-Forwarded-Host", host))
+    if rules.forwarded:
+        _append(lines, b"Forwarded", _hop(request, None if fill else host))
     lines.append((b"Via", request.http_version.encode("ascii") + b" " + PSEUDONYM))
     return dataclasses.replace(request, method=method or request.method, headers=Headers(lines))
 
@@ -162,7 +181,7 @@ def reply_head(
     To an HTTP/1.0 client nothing is chunked: the end of the connection ends the content (RFC 9112 §6.3).
     A `Content-Length` is made up only for complete content; that of HEAD, 204 and 304 stays as it came.
     """
-    bodiless = method == "HEAD" or reply.status in _BODILESS
+    bodiless = method == "HEAD" or reply.status in BODILESS
     length = len(reply.body) if isinstance(reply.body, bytes) else None
     lines = [b"HTTP/1.1 %d %b\r\n" % (reply.status, reply.reason)]
     stated = dated = False
@@ -184,7 +203,7 @@ def reply_head(
     if not dated:
         lines.append(b"Date: %b\r\n" % date)
     if bodiless:
-        if not stated and length and reply.status not in _BODILESS:
+        if not stated and length and reply.status not in BODILESS:
             lines.append(b"Content-Length: %d\r\n" % length)
         length = 0
     elif length is None:
@@ -202,48 +221,6 @@ def reply_head(
     return b"".join(lines), length, keep_alive
 
 
-class Framing(NamedTuple):
-    """Where an answer's content ends: after `length` bytes, with the last chunk, or with the connection.
-
-    `persistent`: another answer may follow on the connection.
-    """
-
-    length: int | None
-    chunked: bool
-    persistent: bool
-
-
-def answer_framing(
-    method: str, status: int, reason: bytes, version: tuple[int, int], headers: RawHeaders
-) -> Framing:
-    """The framing of an answer to `method` (RFC 9112 §6.3). Raises ValueError where readers could differ."""
-    length: int | None = None
-    tokens: list[bytes] = []
-    chunked = False
-    if version not in ((1, 0), (1, 1)) or _CONTROL.search(reason):
-        raise ValueError("bad status line")
-    for name, value in headers:
-        lower = name.lower()
-        if _CONTROL.search(value):
-            raise ValueError("control character")
-        if lower == b"content-length":
-            if length is not None or not value.isdigit() or len(value) > MAX_LENGTH_DIGITS:
-                raise ValueError("bad length")
-            length = int(value)
-        elif lower == b"transfer-encoding":
-            if chunked or value.lower() != b"chunked" or version != (1, 1):
-                raise ValueError("unknown coding")
-            chunked = True
-        elif lower == b"connection":
-            tokens += [token.strip().lower() for token in value.split(b",")]
-    if chunked and length is not None:
-        raise ValueError("two framings")
-    persistent = b"close" not in tokens if version == (1, 1) else b"keep-alive" in tokens
-    if method == "HEAD" or status in _BODILESS:
-        return Framing(0, chunked=False, persistent=persistent)
-    return Framing(length, chunked, persistent and (chunked or length is not None))
-
-
 def _nominated(headers: RawHeaders) -> frozenset[bytes]:
     names = [
         token.strip(b" \t").lower()
@@ -259,10 +236,19 @@ def _folded(name: bytes) -> bytes:
     return name.lower().replace(b"_", b"-")
 
 
-def _append_peer(lines: list[tuple[bytes, bytes]], peer: bytes) -> None:
+def _append(lines: list[tuple[bytes, bytes]], header: bytes, value: bytes) -> None:
+    """Puts the value behind the last line of that name, or into a line of its own."""
     for index in range(len(lines) - 1, -1, -1):
-        name, value = lines[index]
-        if name.lower() == b"x-forwarded-for":
-            lines[index] = (name, value + b", " + peer if value else peer)
+        name, before = lines[index]
+        if name.lower() == header.lower():
+            lines[index] = (name, before + b", " + value if before else value)
             return
-    lines.append((b"X-Forwarded-For", peer))
+    lines.append((header, value))
+
+
+def _hop(request: Request, host: bytes | None) -> bytes:
+    """This hop as an element of `Forwarded` (RFC 7239 §4)."""
+    peer = request.peer or "unknown"
+    node = f'"[{peer}]"' if ":" in peer else peer
+    element = b"for=%b;proto=%b" % (node.encode("latin-1"), request.scheme.encode("ascii"))
+    return element + b';host="%b"' % host if host else element

@@ -9,7 +9,7 @@ import re
 from typing import Final
 
 from proxy.core.errors import ClientError
-from proxy.core.forwarding import MAX_LENGTH_DIGITS
+from proxy.core.framing import MAX_LENGTH_DIGITS
 from proxy.core.headers import Headers
 
 REFUSED_METHODS: Final = frozenset({"TRACE", "CONNECT"})

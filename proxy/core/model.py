@@ -102,7 +102,8 @@ class Reason(StrEnum):
 class Request:
     """A request as it came: nothing unquoted, nothing reordered.
 
-    `target` is the raw path and query. `body` is None where the message has none.
+    `target` is the raw path and query. `body` is None where the message has none. `trusted`: what the peer
+    says of those before it (`X-Forwarded-*`, `Forwarded`) is believed.
     """
 
     method: str
@@ -112,6 +113,7 @@ class Request:
     peer: str | None = None
     scheme: str = "http"
     http_version: str = "1.1"
+    trusted: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from proxy.core.edgesettings import EdgeSettings, LimitSettings
 from proxy.core.observing import Observing
 from proxy.core.rolloutsettings import Mode, TruthSettings
 
@@ -278,6 +279,8 @@ class Settings(Discreet, frozen=True, kw_only=True):
     tokens: TokenSettings | None
     routes: tuple[Route, ...]
     redis: RedisSettings = RedisSettings()
+    edge: EdgeSettings = EdgeSettings()
+    limits: LimitSettings = LimitSettings()
     listen: Address = Address(host="0.0.0.0", port=8080)  # noqa: S104 - a sidecar serves its pod's port
     admin: Address = Address(host="127.0.0.1", port=9090)
     admin_token: str | None = None

@@ -72,7 +72,7 @@ async def send(
     """Forwards `request` and notes in `outcome` what upstream said. Raises UpstreamError."""
     began = perf_counter()
     try:
-        sent = forwarding.forwarded(request, fill=fill)
+        sent = forwarding.forwarded(request, fill=fill, rules=services.settings.edge)
         reply = await services.upstream.send(sent if rewrite is None else rewrite(sent))
     except UpstreamError as error:
         outcome.upstream_failed, outcome.upstream_error = True, error.problem

@@ -8,9 +8,12 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import ip_network
+from typing import Any
 
 import pytest
 
+from proxy.core.edgesettings import EdgeSettings, LimitSettings, XForwarded
 from proxy.core.errors import ProxyError
 from proxy.core.forwarding import forwarded, returned
 from proxy.core.model import Reply, Request
@@ -22,18 +25,20 @@ from tests.origin import OK, Origin, origin
 
 
 @asynccontextmanager
-async def edge(at: Origin, **settings: float) -> AsyncIterator[tuple[str, int]]:
+async def edge(
+    at: Origin, *, rules: EdgeSettings | None = None, limits: LimitSettings | None = None, **settings: Any
+) -> AsyncIterator[tuple[str, int]]:
     """A server that forwards everything to the origin: the two edges and nothing between."""
-    upstream = HttpUpstream(UpstreamSettings(url=at.url, **settings))  # type: ignore[arg-type]
+    upstream = HttpUpstream(UpstreamSettings(url=at.url, **settings))
 
     async def walk(request: Request) -> Reply:
         try:
-            reply = await upstream.send(forwarded(request, fill=False))
+            reply = await upstream.send(forwarded(request, fill=False, rules=rules or EdgeSettings()))
         except ProxyError as error:
             return error_reply(error)
         return Reply(reply.status, reply.reason, returned(reply.headers, "1.1"), reply.body)
 
-    server = await asyncio.get_running_loop().create_server(make_server(walk), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(make_server(walk, limits, rules), "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[:2]
     finally:
@@ -88,6 +93,42 @@ async def test_header_lines_arrive_as_they_were_sent() -> None:
         assert [b"Host: h", b"X-b: 2", b"x-A: 1", b"X-b: caf\xe9", b"Cookie: a=1"] == at.lines()[1:6]
         added = [line.split(b":")[0] for line in at.lines()[6:]]
         assert [b"X-Forwarded-For", b"X-Forwarded-Proto", b"X-Forwarded-Host", b"Via"] == added
+
+
+CLAIMED = (
+    b"X-Forwarded-For: 9.9.9.9",
+    b"X_Forwarded-For: 8.8.8.8",
+    b"X-Forwarded-Proto: https",
+    b"X-Forwarded-Host: evil",
+    b"Forwarded: for=9.9.9.9",
+)
+ADDED = [b"X-Forwarded-For: 127.0.0.1", b"X-Forwarded-Proto: http", b"X-Forwarded-Host: h"]
+BELIEVED = [CLAIMED[0] + b", 127.0.0.1", *CLAIMED[1:]]
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        (EdgeSettings(), BELIEVED),
+        (EdgeSettings(trusted=(ip_network("10.0.0.0/8"),)), ADDED),
+        (EdgeSettings(x_forwarded=XForwarded.REPLACE), ADDED),
+        (EdgeSettings(x_forwarded=XForwarded.OFF), [*CLAIMED]),
+        (
+            EdgeSettings(forwarded=True),
+            [*BELIEVED[:-1], CLAIMED[-1] + b', for=127.0.0.1;proto=http;host="h"'],
+        ),
+        (
+            EdgeSettings(trusted=(), forwarded=True),
+            [*ADDED, b'Forwarded: for=127.0.0.1;proto=http;host="h"'],
+        ),
+    ],
+)
+async def test_claims_of_peers_are_believed_by_the_rules(rules: EdgeSettings, expected: list[bytes]) -> None:
+    """Appended for those who are trusted, replaced for others, and left alone where asked."""
+    async with origin() as at, edge(at, rules=rules) as place:
+        await raw(place, get(b"/", *CLAIMED))
+
+        assert [*expected, b"Via: 1.1 user-cache-proxy"] == at.lines()[2:]
 
 
 async def test_the_answer_comes_back_as_it_was_sent() -> None:

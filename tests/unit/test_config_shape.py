@@ -30,6 +30,8 @@ ENVIRONMENT = {
 BARE = """\
 version: 1
 upstream: {}
+edge: {}
+limits: {}
 user: {keys: {email: {path: email}}}
 views: {users: {ttl: 60s}}
 tokens: {}

@@ -21,8 +21,6 @@ from proxy.core.errors import (
 )
 from proxy.core.forwarding import (
     OVERRIDE_HEADERS,
-    Framing,
-    answer_framing,
     end_to_end,
     forwarded,
     has_override,
@@ -30,6 +28,7 @@ from proxy.core.forwarding import (
     request_head,
     returned,
 )
+from proxy.core.framing import Framing, answer_framing
 from proxy.core.headers import Headers, RawHeaders
 from proxy.core.model import Reply, Request
 from proxy.core.problems import error_reply

@@ -1,0 +1,292 @@
+"""One client connection: heads in, bodies in, answers out, one request after the other.
+
+A request is taken from the bytes only at a proven boundary: behind the complete body of the one before, and
+after its answer. Each wait has a deadline; what breaks the rules is answered once and then not listened to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol
+
+from proxy.core.edgesettings import EdgeSettings, LimitSettings
+from proxy.core.errors import ClientError, ClientGone
+from proxy.core.model import Reply, Request
+from proxy.core.requesthead import RequestHead, check_beginning, read_head
+from proxy.core.routing import READS
+from proxy.duplex import Duplex
+from proxy.fastpath import LONGEST, PIPELINED, Replays
+from proxy.requestbody import RequestBody, too_large
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+HEAD_END: Final = b"\r\n\r\n"
+# How long an answered client's bytes are still taken, so that the answer is not lost in a reset.
+LINGER: Final = 5.0
+# How much is kept of what a client sends ahead of its answers.
+AHEAD: Final = 64 * 1024
+
+
+class Host(Protocol):
+    """The server as its connections see it."""
+
+    limits: LimitSettings
+    edge: EdgeSettings
+    replays: Replays | None
+
+    def opened(self, client: Client) -> bool:
+        """Counts the connection. False: there are too many."""
+        ...
+
+    def closed(self, client: Client) -> None:
+        """Counts it no more."""
+        ...
+
+    async def serve(self, client: Client, request: Request, *, keep_alive: bool) -> bool:
+        """Answers; whether the connection may go on. Raises ConnectionError where the client is gone."""
+        ...
+
+    def refuse(self, client: Client, error: ClientError) -> None:
+        """Answers what is no request, and ends the connection."""
+        ...
+
+
+class Overloaded(ClientError):
+    """One connection too many."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "overloaded", "Too many connections are open; come again later.")
+
+
+class Client(Duplex):
+    """`ending`: no request after the one in hand will be answered. `peer` is None on a unix socket."""
+
+    __slots__ = (
+        "_abandonable",
+        "_body",
+        "_buffer",
+        "_checked",
+        "_head",
+        "_host",
+        "_scheme",
+        "_task",
+        "deaf",
+        "ending",
+        "peer",
+        "trusted",
+    )
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        super().__init__(host.limits.body_timeout)
+        self.peer: str | None = None
+        self.trusted = True
+        self._scheme = "http"
+        self.ending = False
+        # the last answer is out, what still comes is dropped
+        self.deaf = False
+        self._buffer = b""
+        self._checked = 0
+        self._head = b""
+        self._body: RequestBody | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._abandonable = True
+
+    # the transport's calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client is there; it may be one too many."""
+        super().connection_made(transport)
+        name = transport.get_extra_info("peername")
+        if isinstance(name, tuple):
+            self.peer = name[0]
+        if transport.get_extra_info("sslcontext") is not None:
+            self._scheme = "https"
+        self.trusted = self._host.edge.trusts(self.peer)
+        if self._host.opened(self):
+            self._arm(self._host.limits.idle_timeout, self.close)
+        else:
+            self._host.refuse(self, Overloaded())
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes go to the body that is being read, or they are the beginning of the next request."""
+        if self.deaf:
+            return
+        body = self._body
+        if body is not None and not body.complete:
+            data = body.feed(data)
+            if not body.complete:
+                return
+            if self._task is None:
+                # The rest of a body that nobody wanted.
+                self._disarm()
+                self._buffer = data
+                self._next()
+                return
+            if not data:
+                return
+        self._buffer = self._buffer + data if self._buffer else data
+        if self._task is None:
+            self._next()
+        elif len(self._buffer) > AHEAD:
+            self.pause()
+
+    def eof_received(self) -> bool:
+        """A client that has said its last word is taken as gone."""
+        return False
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Nobody waits for a read any more; a write that upstream may have begun comes to its end."""
+        super().connection_lost(exc)
+        if self._body is not None:
+            self._body.fail(ClientGone())
+        if self._task is not None and self._abandonable:
+            self._task.cancel()
+        self._host.closed(self)
+
+    def close(self) -> None:
+        """Nothing more is said; what was written still goes out, and what comes is dropped for a while."""
+        self.deaf = True
+        self._buffer = b""
+        self.resume()
+        transport = self.transport
+        if transport is None or self.gone or transport.is_closing():
+            return
+        if transport.can_write_eof():
+            transport.write_eof()
+            self._arm(LINGER, self.abort)
+        else:
+            transport.close()
+
+    def wind_down(self) -> None:
+        """The server shuts down: the answer in the making is the last one."""
+        self.ending = True
+        if self._task is None:
+            self.abort() if self.deaf else self.close()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self._task is not None
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the next byte is the first one of a request."""
+        return self._task is None and self._body is None and not self._buffer and not self.deaf
+
+    def proceed(self) -> None:
+        """The client may send its body."""
+        if self.transport is not None and not self.gone:
+            self.transport.write(CONTINUE)
+
+    # one request after the other
+
+    def _next(self) -> None:
+        """Begins with the next request, if its head is complete; what is ready is answered at once."""
+        self._body = None
+        limits, replays, transport = self._host.limits, self._host.replays, self.transport
+        for turn in range(PIPELINED + 1):
+            if self._checked == 0:
+                # RFC 9112 §2.2: an empty line before a request is no fault.
+                while self._buffer.startswith(b"\r\n"):
+                    self._buffer = self._buffer[2:]
+            buffer = self._buffer
+            if not buffer:
+                self._arm(limits.idle_timeout, self.close)
+                return
+            end = buffer.find(HEAD_END, max(self._checked - 3, 0)) + 4
+            if end < 4:
+                break
+            self._checked = 0
+            head = buffer if end == len(buffer) else buffer[:end]
+            self._buffer = buffer[end:]
+            ready = None
+            # A client that does not read leaves its answers with the walk, which waits for it.
+            if (
+                replays is not None
+                and turn < PIPELINED
+                and end <= LONGEST
+                and not (self._stuck or self.ending)
+            ):
+                ready = replays.answer(head)
+            if ready is None or transport is None:
+                self._disarm()
+                try:
+                    self._begin(read_head(head, limits), head)
+                except ClientError as error:
+                    self._host.refuse(self, error)
+                return
+            transport.write(ready)
+        self._wait_for_head()
+
+    def _wait_for_head(self) -> None:
+        try:
+            check_beginning(self._buffer, self._checked, self._host.limits)
+        except ClientError as error:
+            self._host.refuse(self, error)
+            return
+        if self._checked == 0:
+            self._arm(self._host.limits.head_timeout, self._late)
+        self._checked = len(self._buffer)
+
+    def learn(self, reply: Reply) -> None:
+        """The walk has offered its answer to the request in hand."""
+        if self._host.replays is not None and self._body is None:
+            self._host.replays.learn(self._head, reply)
+
+    def _begin(self, head: RequestHead, data: bytes) -> None:
+        limits = self._host.limits
+        self._head = data
+        if head.length != 0:
+            if limits.body is not None and (head.length or 0) > limits.body:
+                raise too_large()
+            awaited = head.version == "1.1" and (head.headers.get("expect") or "").lower() == "100-continue"
+            self._body = RequestBody(self, head.length, limits, awaited=awaited)
+            rest, self._buffer = self._buffer, b""
+            if rest:
+                self._buffer = self._body.feed(rest)
+        request = Request(
+            head.method,
+            head.target,
+            head.headers,
+            self._body,
+            self.peer,
+            self._scheme,
+            head.version,
+            self.trusted,
+        )
+        self._abandonable = head.method in READS
+        self._task = self._loop.create_task(self._serve(request, keep_alive=head.keep_alive))
+
+    async def _serve(self, request: Request, *, keep_alive: bool) -> None:
+        try:
+            body = self._body
+            if body is not None and isinstance(body.error, ClientError):
+                # The head had come with a body that is known to be broken: nothing of it is forwarded.
+                self._host.refuse(self, body.error)
+                return
+            keep_alive = await self._host.serve(self, request, keep_alive=keep_alive)
+        except ConnectionError:
+            self.abort()
+            return
+        except BaseException:
+            self.abort()
+            raise
+        finally:
+            self._task = None
+        if not self.gone:
+            self._after(keep_alive=keep_alive)
+
+    def _after(self, *, keep_alive: bool) -> None:
+        """The answer is out; what is left of the request's body is taken and thrown away."""
+        body = self._body
+        if not keep_alive or self.ending or (body is not None and body.error is not None):
+            self.close()
+        elif body is not None and not body.complete:
+            body.throw_away()
+            self._arm(LINGER, self.close)
+        else:
+            self.resume()
+            self._next()
+
+    def _late(self) -> None:
+        self._host.refuse(self, ClientError(408, "request-timeout", "The request's head stopped coming."))

@@ -1,0 +1,67 @@
+"""The shape of the blocks `edge` and `limits`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta
+
+from proxy.configshapebase import Duration, Size, Text, Unset, told
+
+Lines = Annotated[int, Meta(ge=1, le=10_000)]
+
+
+class Edge(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What is said of a client to the service, and which clients may say something themselves."""
+
+    trusted_proxies: (
+        Annotated[
+            list[Text],
+            told(
+                "Peers whose `X-Forwarded-*` and `Forwarded` are believed: networks, addresses, `private` "
+                "(this machine and networks that the internet does not route; the default) or `all`.",
+                ["10.0.0.0/8", "192.0.2.1"],
+                [],
+            ),
+        ]
+        | Unset
+    ) = UNSET
+    x_forwarded: Annotated[
+        Literal["append", "replace", "off"],
+        told(
+            "`append` adds this hop to what a trusted peer said, `replace` says it anew for everybody, "
+            "`off` leaves the lines as they came.",
+            "replace",
+        ),
+    ] = "append"
+    forwarded: Annotated[bool, told("Whether this hop is added to `Forwarded` (RFC 7239) too.", True)] = False
+
+
+class Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What one client may take of this process; what goes over is refused and the connection closed."""
+
+    connections: Annotated[
+        Annotated[int, Meta(ge=1, le=1_000_000)],
+        told("Clients at a time, of each process. One more gets 503 with `Retry-After`.", 1000),
+    ] = 4096
+    target: Annotated[Size, told("The path with its query; 414 above.", "16KiB")] = 8190
+    field: Annotated[Size, told("One header line; 431 above.", "32KiB")] = "16KiB"
+    head: Annotated[Size, told("All of a request's head; 431 above.", "32KiB")] = "64KiB"
+    fields: Annotated[Lines, told("Header lines; 431 above.", 64)] = 128
+    body: Annotated[Literal["none"] | Size, told("A request's body; 413 above.", "10MiB", "none")] = "none"
+    buffer: Annotated[
+        Size, told("How much of a body waits for the service to take it; twice this at most.", "32KiB")
+    ] = "64KiB"
+    head_timeout: Annotated[Duration, told("How long a head may take to come; 408 above.", "5s")] = "15s"
+    body_timeout: Annotated[
+        Duration,
+        told("How long a body may not come on (408), or a client may take nothing of its answer.", "30s"),
+    ] = "60s"
+    body_rate: Annotated[
+        Annotated[int, Meta(ge=0)],
+        told("Bytes a second that a body makes on the average after `body_timeout`; 408 below, 0: any.", 0),
+    ] = 240
+    idle_timeout: Annotated[
+        Duration, told("How long a connection may say nothing between requests.", "120s")
+    ] = "75s"

@@ -1,0 +1,132 @@
+"""One end of a connection: flow control both ways, one deadline, and the ways to end it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from typing import Final
+
+RESET: Final = struct.pack("ii", 1, 0)  # struct linger: on, for no time at all
+
+
+class Duplex(asyncio.Protocol):
+    """A protocol that waits where the peer takes nothing, at most `patience` seconds. `gone`: it was lost."""
+
+    __slots__ = (
+        "_action",
+        "_drained",
+        "_due",
+        "_loop",
+        "_patience",
+        "_paused",
+        "_stuck",
+        "_timer",
+        "gone",
+        "transport",
+    )
+
+    def __init__(self, patience: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._patience = patience
+        self.transport: asyncio.Transport | None = None
+        self.gone = False
+        self._paused = False  # reading
+        self._stuck = False  # writing
+        self._drained: asyncio.Future[None] | None = None
+        self._due = 0.0
+        self._action: Callable[[], None] = self.abort
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The transport is there."""
+        self.transport = transport  # type: ignore[assignment]
+
+    def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - a cut and an end are alike
+        """Whoever waits is told."""
+        self.gone = True
+        self._disarm()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        """The peer takes less than there is for it."""
+        self._stuck = True
+
+    def resume_writing(self) -> None:
+        """It has taken some, or it is gone."""
+        self._stuck = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    def write(self, data: bytes) -> None:
+        """Raises ConnectionResetError where the peer is gone."""
+        if self.gone or self.transport is None or self.transport.is_closing():
+            raise ConnectionResetError("the peer is gone")
+        self.transport.write(data)
+
+    async def drain(self) -> None:
+        """Waits while the peer takes nothing. Raises ConnectionError where it is gone or stalls."""
+        if not self._stuck:
+            return
+        self._drained = self._loop.create_future()
+        timer = self._loop.call_later(self._patience, self.tear_off)
+        try:
+            await self._drained
+        finally:
+            timer.cancel()
+            self._drained = None
+        if self.gone:
+            raise ConnectionResetError("the peer takes nothing")
+
+    def tear_off(self) -> None:
+        """Closes at once, with a reset: to a client that reads until the connection ends, a FIN is an end."""
+        if self.transport is not None:
+            sock = self.transport.get_extra_info("socket")
+            if sock is not None and sock.family != socket.AF_UNIX:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            self.transport.abort()
+
+    def abort(self) -> None:
+        """Closes at once."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def pause(self) -> None:
+        """Reads no more for now."""
+        if not self._paused and self.transport is not None and not self.gone:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Reads on."""
+        if self._paused and self.transport is not None and not self.gone:
+            self._paused = False
+            self.transport.resume_reading()
+
+    # one deadline at a time; its timer is moved only when it goes off
+
+    def _arm(self, seconds: float, action: Callable[[], None]) -> None:
+        self._due = self._loop.time() + seconds
+        self._action = action
+        if self._timer is not None and self._timer.when() > self._due:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None and not self.gone:
+            self._timer = self._loop.call_at(self._due, self._tick)
+
+    def _disarm(self) -> None:
+        self._due = 0.0
+
+    def _tick(self) -> None:
+        self._timer = None
+        if not self._due:
+            return
+        if self._loop.time() < self._due:
+            self._timer = self._loop.call_at(self._due, self._tick)
+        else:
+            self._due = 0.0
+            self._action()

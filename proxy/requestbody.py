@@ -1,0 +1,176 @@
+"""A request's body as it arrives: framed strictly, with backpressure, and a deadline for slow clients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final, Protocol
+
+from proxy.core.chunks import Chunks
+from proxy.core.edgesettings import LimitSettings
+from proxy.core.errors import ClientError, ClientGone
+from proxy.core.headers import RawHeaders
+
+# What a piece costs besides its bytes: a client that sends them one by one must not fill memory.
+OVERHEAD: Final = 64
+BROKEN: Final = "The body's framing is broken."
+
+
+class Source(Protocol):
+    """What a body asks of the connection that it comes from."""
+
+    def pause(self) -> None:
+        """Reads no more for now."""
+        ...
+
+    def resume(self) -> None:
+        """Reads on."""
+        ...
+
+    def proceed(self) -> None:
+        """Tells the client that its body is wanted (RFC 9110 §10.1.1)."""
+        ...
+
+
+class RequestBody:
+    """Yields the content. Raises ClientError where it breaks, is too large or stops coming; ClientGone.
+
+    `length` None means chunked; `awaited`: the client waits for a word that its body is wanted.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_held",
+        "_left",
+        "_limits",
+        "_loop",
+        "_paused",
+        "_pieces",
+        "_received",
+        "_source",
+        "_thrown_away",
+        "_waited",
+        "_waiter",
+        "awaited",
+        "complete",
+        "error",
+    )
+
+    def __init__(self, source: Source, length: int | None, limits: LimitSettings, *, awaited: bool) -> None:
+        self._source = source
+        self._limits = limits
+        self._chunks = Chunks() if length is None else None
+        self._left = length or 0
+        self._loop = asyncio.get_running_loop()
+        self._pieces: deque[bytes] = deque()
+        self._held = self._received = 0
+        self._paused = self._thrown_away = False
+        self._waited = 0.0
+        self._waiter: asyncio.Future[None] | None = None
+        self.awaited = awaited
+        self.complete = False
+        self.error: ClientError | ClientGone | None = None
+
+    @property
+    def trailers(self) -> RawHeaders:
+        """The lines behind the last chunk, once the body is complete."""
+        return () if self._chunks is None else self._chunks.trailers
+
+    def feed(self, data: bytes) -> bytes:
+        """Takes what has arrived, and gives back what does not belong to the body."""
+        if self._chunks is not None:
+            try:
+                pieces, rest = self._chunks.feed(data)
+            except ValueError:
+                self.fail(ClientError(400, "bad-request", BROKEN))
+                return b""
+            self.complete = self._chunks.done
+            self._take(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        else:
+            piece, rest = (data, b"") if len(data) <= self._left else (data[: self._left], data[self._left :])
+            self._left -= len(piece)
+            self.complete = not self._left
+            self._take(piece)
+        if not self._thrown_away and self._held > 2 * self._limits.buffer and not self._paused:
+            self._paused = True
+            self._source.pause()
+        self._wake()
+        return rest
+
+    def fail(self, error: ClientError | ClientGone) -> None:
+        """Nothing more comes; whoever reads is told."""
+        if not self.complete and self.error is None:
+            self.error = error
+            self._wake()
+
+    def throw_away(self) -> None:
+        """Nobody reads it: what still comes is dropped."""
+        self._thrown_away = True
+        self._pieces.clear()
+        self._held = 0
+        self._flow()
+
+    def __aiter__(self) -> RequestBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            # A body that is known to be broken is not begun with.
+            if self.error is not None:
+                raise self.error
+            if self._pieces:
+                piece = self._pieces.popleft()
+                self._held -= len(piece) + OVERHEAD
+                if self._held <= self._limits.buffer:
+                    self._flow()
+                return piece
+            if self.complete:
+                raise StopAsyncIteration
+            if self.awaited:
+                self.awaited = False
+                if not self._received:
+                    self._source.proceed()
+            await self._wait()
+
+    async def _wait(self) -> None:
+        """Until something comes. All waits together may take `body_timeout`, and longer as the body grows."""
+        patience = self._limits.body_timeout
+        if self._limits.body_rate:
+            patience = min(patience, patience + self._received / self._limits.body_rate - self._waited)
+        self._waiter = self._loop.create_future()
+        since = self._loop.time()
+        timer = self._loop.call_later(max(patience, 0.0), self.fail, _stopped())
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+            self._waited += self._loop.time() - since
+
+    def _take(self, piece: bytes) -> None:
+        self._received += len(piece)
+        limit = self._limits.body
+        if limit is not None and self._received > limit:
+            self.complete = False
+            self.fail(too_large())
+        elif piece and not self._thrown_away:
+            self._pieces.append(piece)
+            self._held += len(piece) + OVERHEAD
+
+    def _flow(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._source.resume()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+def too_large() -> ClientError:
+    """The body is over the limit that the settings give."""
+    return ClientError(413, "too-large", "The body is larger than this service takes.")
+
+
+def _stopped() -> ClientError:
+    return ClientError(408, "request-timeout", "The body stopped coming.")
