@@ -16,18 +16,15 @@ from proxy.configedge import read_edge, read_limits
 from proxy.configfile import Reader
 from proxy.configgiven import NOTHING, SETTINGS, Flags, Given, Setting
 from proxy.configobserving import observing
-from proxy.configprivacy import PrivacyBlock, doubts, encrypt_keys, hash_keys, read_privacy
+from proxy.configprivacy import PrivacyBlock, encrypt_keys, hash_keys, read_privacy
 from proxy.configresources import MEMORY, read_resource_memory
 from proxy.configrollout import RolloutBlock, read_rollout
 from proxy.configroutes import Blocks, read_routes
 from proxy.configtokens import ReadFile, TokenBlock, no_files, read_tokens
+from proxy.configwarnings import warnings
 from proxy.core.edgesettings import EdgeSettings, LimitSettings
 from proxy.core.errors import ConfigError
 from proxy.core.settings import (
-    Access,
-    Answer,
-    Introspect,
-    Lookup,
     RedisSettings,
     Route,
     Settings,
@@ -136,16 +133,6 @@ def parse(
     if mistakes:
         raise ConfigError(mistakes)
     return settings
-
-
-def warnings(settings: Settings) -> tuple[str, ...]:
-    """What is allowed, but suspicious: one sentence each."""
-    return (
-        *_no_secret(settings),
-        *_weak_secret(settings),
-        *_unproven_fields(settings),
-        *doubts(settings),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,50 +246,3 @@ def _check_together(given: Given, settings: Settings) -> None:
     if same_port and overlap and not given.failed & {"LISTEN", "ADMIN_LISTEN"}:
         sentence = f"{settings.admin} is also what {given.label('LISTEN')} asks for; give another port"
         given.wrong("ADMIN_LISTEN", sentence)
-
-
-def _no_secret(settings: Settings) -> tuple[str, ...]:
-    asks = any(
-        isinstance(route.action, Introspect) or route.access is Access.TOKEN for route in settings.routes
-    )
-    if settings.tokens is not None or not asks:
-        return ()
-    told = "JWT_SECRET is not set: tokens can't be proven here, so what needs a token is forwarded"
-    return (told,)
-
-
-def _weak_secret(settings: Settings) -> tuple[str, ...]:
-    if settings.tokens is None or settings.tokens.secret is None:
-        return ()
-    # RFC 7518 §3.2: a key is at least as long as the hash.
-    need = max(int(name.removeprefix("HS")) // 8 for name in settings.tokens.algorithms)
-    if len(settings.tokens.secret.encode()) >= need:
-        return ()
-    return (f"tokens: the secret is shorter than {need} bytes and can be guessed; use a longer one",)
-
-
-def _unproven_fields(settings: Settings) -> tuple[str, ...]:
-    found = []
-    for route in settings.routes:
-        if not isinstance(route.action, Lookup | Introspect):
-            continue
-        fields = settings.views[route.action.view].fields
-        for name, path in _proofs(settings.user, route):
-            if fields is not None and path[0] not in fields:
-                found.append(f"{route.name}: view {route.action.view!r} has no field {path[0]!r}, so {name}")
-    return tuple(found)
-
-
-def _proofs(user: UserModel, route: Route) -> list[tuple[str, tuple[str, ...]]]:
-    """What a copy must show for this route, and the path of it."""
-    proofs = [("nothing says whose a copy is and none is stored", user.id)]
-    if isinstance(route.action, Lookup):
-        key = user.key(route.action.by)
-        if key is not None:
-            proofs.append((f"a look-up by {key.name} is never answered from it", key.path))
-    needs_active = route.access is Access.TOKEN or (
-        isinstance(route.action, Introspect) and route.action.answer is Answer.VIEW
-    )
-    if needs_active and user.active is not None:
-        proofs.append(("an inactive user is not noticed", user.active))
-    return proofs

@@ -100,11 +100,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as it came: nothing unquoted, nothing reordered.
-
-    `target` is the raw path and query. `body` is None where the message has none. `trusted`: what the peer
-    says of those before it (`X-Forwarded-*`, `Forwarded`) is believed.
-    """
+    """As it came, nothing unquoted or reordered; `target` is path and query. `trusted`: so are its claims."""
 
     method: str
     target: str
