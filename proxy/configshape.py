@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, field
 
 from proxy.configshapebase import Dotted, Duration, Size, Text, Unset, told
-from proxy.configshapeedge import Edge, Limits
+from proxy.configshapeedge import Edge, Limits, Upstream
 from proxy.configshaperesources import Resource, Resources
 from proxy.configshaperollout import Holdback, Mode, Truth
 
@@ -38,26 +38,6 @@ Algorithm = Literal[
 
 class Block(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A mapping whose keys are all known."""
-
-
-class Upstream(Block):
-    """Where the service is, and how long to wait for it."""
-
-    url: Annotated[
-        Annotated[str, Meta(pattern="^(https?://|unix:/)")],
-        told(
-            "The service: http, https or a unix socket. `UPSTREAM_URL` and `--upstream` win.",
-            "https://users.internal:8443",
-            "unix:/run/users.sock",
-        ),
-    ] = "http://127.0.0.1:8000"
-    connect_timeout: Annotated[Duration, told("How long a connection may take.", "500ms")] = "1s"
-    timeout: Annotated[
-        Duration, told("How long the service may be silent before an answer, and within one.", "30s")
-    ] = "10s"
-    max_connections: Annotated[
-        Annotated[int, Meta(ge=1, le=100_000)], told("Connections to the service, of each process.", 20)
-    ] = 100
 
 
 class Key(Block):

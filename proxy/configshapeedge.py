@@ -1,4 +1,4 @@
-"""The shape of the blocks `edge` and `limits`."""
+"""The shape of the blocks `upstream`, `edge` and `limits`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,26 @@ from msgspec import UNSET, Meta
 from proxy.configshapebase import Duration, Size, Text, Unset, told
 
 Lines = Annotated[int, Meta(ge=1, le=10_000)]
+
+
+class Upstream(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Where the service is, and how long to wait for it."""
+
+    url: Annotated[
+        Annotated[str, Meta(pattern="^(https?://|unix:/)")],
+        told(
+            "The service: http, https or a unix socket. `UPSTREAM_URL` and `--upstream` win.",
+            "https://users.internal:8443",
+            "unix:/run/users.sock",
+        ),
+    ] = "http://127.0.0.1:8000"
+    connect_timeout: Annotated[Duration, told("How long a connection may take.", "500ms")] = "1s"
+    timeout: Annotated[
+        Duration, told("How long the service may be silent before an answer, and within one.", "30s")
+    ] = "10s"
+    max_connections: Annotated[
+        Annotated[int, Meta(ge=1, le=100_000)], told("Connections to the service, of each process.", 20)
+    ] = 100
 
 
 class Edge(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
