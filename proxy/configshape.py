@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, field
 
-from proxy.configshapebase import Dotted, Duration, Size, Text, Unset, told
+from proxy.configshapebase import Algorithm, Dotted, Duration, Size, Text, Unset, told
 from proxy.configshapeedge import Edge, Limits, Upstream
 from proxy.configshaperesources import Resource, Resources
 from proxy.configshaperollout import Holdback, Mode, Truth
@@ -19,21 +19,6 @@ from proxy.configshaperollout import Holdback, Mode, Truth
 KeyName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]
 ViewName = Annotated[str, Meta(pattern="^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 Variable = Annotated[str, Meta(title="name of a variable", pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
-Algorithm = Literal[
-    "HS256",
-    "HS384",
-    "HS512",
-    "RS256",
-    "RS384",
-    "RS512",
-    "PS256",
-    "PS384",
-    "PS512",
-    "ES256",
-    "ES384",
-    "ES512",
-    "EdDSA",
-]
 
 
 class Block(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -19,6 +19,21 @@ Size = Annotated[
     Meta(title="size"),
 ]
 Dotted = Annotated[str, Meta(title="dotted path", pattern=r"^[^.]+(\.[^.]+)*$")]
+Algorithm = Literal[
+    "HS256",
+    "HS384",
+    "HS512",
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "EdDSA",
+]
 
 
 def told(says: str, *examples: Any) -> Meta:
