@@ -6,12 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 from proxy.config import SETTINGS, parse
+from tests.processes import Proxy, Stub, environment
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -58,6 +60,40 @@ def test_yaml_examples_are_good_settings(text: str) -> None:
         parse(text.encode(), "routes.yaml", KEYS)
     else:
         yaml.safe_load(text)
+
+
+@pytest.fixture(name="stage", scope="module")
+def _stage() -> Iterator[tuple[Stub, Proxy]]:
+    with Stub.start() as stub, Proxy.start(stub.url) as served:
+        yield stub, served
+
+
+@pytest.mark.parametrize("text", blocks("sh"))
+def test_commands_run(text: str, stage: tuple[Stub, Proxy], tmp_path: Path) -> None:
+    """Each line of a `sh` block ends well, in a folder with a routes.yaml, before a running proxy.
+
+    The documented ports stand for those that were free.
+    """
+    stub, served = stage
+    for written, real in (("8000", stub.url), ("8080", served.url), ("9090", served.admin)):
+        text = text.replace(f"http://127.0.0.1:{written}", real)
+    (tmp_path / "routes.yaml").write_bytes((ROOT / "proxy/routes.yaml").read_bytes())
+    (tmp_path / "ids.txt").write_text("21\n22\n", "utf-8")
+    done = subprocess.run(
+        ["bash", "--norc", "-euo", "pipefail", "-c", text],
+        cwd=tmp_path,
+        env=environment(
+            PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            ADMIN_LISTEN=served.admin.removeprefix("http://"),
+            LISTEN=served.url.removeprefix("http://"),
+        ),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (0, "") == (done.returncode, done.stderr if done.returncode else "")
 
 
 def test_every_setting_is_in_the_readme() -> None:

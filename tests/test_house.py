@@ -17,7 +17,10 @@ import proxy
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCKS = ("requirements.lock", "requirements-serve.lock")
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/life-of-a-request.md")
+DOCUMENTS = (
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/life-of-a-request.md"),
+    *("docs/operations.md", "docs/troubleshooting.md", "docs/migration.md"),
+)
 HOUSE = (
     *LOCKS,
     *DOCUMENTS,
