@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from proxy import __version__, config, logs
 from proxy import clitext as out
@@ -174,7 +175,7 @@ def _serve(given: argparse.Namespace) -> int:
         from proxy import server
 
         try:
-            server.run(settings)
+            server.run(settings, partial(config.load, dict(os.environ), flags))
         except server.CannotListen as error:
             out.complain(str(error))
             return FAILED

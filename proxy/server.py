@@ -7,7 +7,6 @@ import contextlib
 import logging
 import signal
 import socket
-import ssl
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,21 +22,23 @@ from aiohttp import web
 from proxy import logs
 from proxy.app import compose
 from proxy.core.errors import ConfigError
-from proxy.core.settings import Address, Settings, TlsSettings
-from proxy.systemd import notify
+from proxy.core.settings import Address, Settings
+from proxy.crew import Crew
+from proxy.sockets import BACKLOG, CannotListen, bound, listen, tls
+from proxy.systemd import notify, reloading
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
+
+__all__ = ["CannotListen", "run", "serve"]
 
 log = logging.getLogger("proxy")
 
 # Seconds that requests in flight get to end after SIGTERM: less than Kubernetes' 30 s to SIGKILL.
 DRAIN = 10.0
-# A worker that died is started again after this many seconds, and after twice as many each time it dies
-# young, so that it can't take the machine.
-RESTART_DELAY, LONGEST_DELAY = 1.0, 30.0
-YOUNG = 10.0
-BACKLOG = 1024
+STOP = b"."
+
+Reload = Callable[[], Settings]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,82 +59,77 @@ class Place:
         return [self.socket_of(other) for other in range(1, self.count)] if self.index == 0 else []
 
 
-class CannotListen(Exception):
-    """An address can't be had; the text names it and the cause."""
+def run(settings: Settings, reload: Reload | None = None) -> None:
+    """Serves until SIGTERM or SIGINT; SIGHUP asks `reload`, which can be pickled, for other settings.
 
-
-def listen(address: Address, *, shared: bool) -> socket.socket:
-    """A listening TCP socket; `shared` lets several processes have the port (SO_REUSEPORT).
-
-    Raises CannotListen.
+    Raises CannotListen, ConfigError.
     """
-    sock = _bound(address, shared=shared)
-    sock.listen(BACKLOG)
-    return sock
-
-
-def _bound(address: Address, *, shared: bool) -> socket.socket:
-    try:
-        family, kind, protocol, _, place = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        sock = socket.socket(family, kind, protocol)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        try:
-            sock.bind(place)
-        except OSError:
-            sock.close()
-            raise
-    except OSError as error:
-        raise CannotListen(f"can't listen on {address}: {error.strerror or error}") from error
-    sock.setblocking(False)
-    return sock
-
-
-def tls(files: TlsSettings | None) -> ssl.SSLContext | None:
-    """The server's side of TLS 1.2 and 1.3, where the settings ask for it. Raises ConfigError."""
-    if files is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(files.certificate, files.key)
-    except (OSError, ValueError) as error:
-        told = "not a PEM certificate with its key"
-        if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
-            told = error.strerror or "no file"
-        raise ConfigError((f"LISTEN_TLS_CERT, LISTEN_TLS_KEY: cannot be read ({told})",)) from None
-    return context
-
-
-def run(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT. Raises CannotListen, ConfigError."""
     # Found out before any worker dies of it.
     tls(settings.tls)
     if settings.workers > 1:
-        _supervise(settings)
+        _supervise(settings, reload)
     else:
-        _run_one(settings, None)
+        _run_one(settings, None, reload)
 
 
-def _run_one(settings: Settings, place: Place | None) -> None:
+def _run_one(settings: Settings, place: Place | None, reload: Reload | None) -> None:
     import uvloop
 
+    # Until the loop has its handler, a reload is not the end.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, place))
+        runner.run(serve(settings, place, reload))
 
 
-async def serve(settings: Settings, place: Place | None = None) -> None:
-    """One process: both sockets, until a signal; then no new connections, and a bounded end for the rest."""
+async def serve(settings: Settings, place: Place | None = None, reload: Reload | None = None) -> None:
+    """One process: both sockets, until a signal; then no new connections, and a bounded end for the rest.
+
+    SIGHUP asks `reload` for other settings. Sockets stay open meanwhile, so nobody is refused.
+    """
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
+    asked = Asked(asyncio.Event(), asyncio.Event())
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
-    async with contextlib.AsyncExitStack() as stack:
+        loop.add_signal_handler(name, asked.to_stop)
+    if reload is not None:
+        loop.add_signal_handler(signal.SIGHUP, asked.to_reload)
+    with contextlib.ExitStack() as stack:
         sock = stack.enter_context(contextlib.closing(listen(settings.listen, shared=place is not None)))
+        admin = None
+        if place is None or place.index == 0:
+            admin = stack.enter_context(contextlib.closing(listen(settings.admin, shared=False)))
+        current: Settings | None = settings
+        while current is not None:
+            current = await _serve_with(current, place, sock, admin, asked, reload)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What signals have asked for; `any` is set with both."""
+
+    stop: asyncio.Event
+    any: asyncio.Event
+
+    def to_stop(self) -> None:
+        """SIGTERM, SIGINT."""
+        self.stop.set()
+        self.any.set()
+
+    def to_reload(self) -> None:
+        """SIGHUP."""
+        self.any.set()
+
+
+async def _serve_with(
+    settings: Settings,
+    place: Place | None,
+    sock: socket.socket,
+    admin_sock: socket.socket | None,
+    asked: Asked,
+    reload: Reload | None,
+) -> Settings | None:
+    """Serves until a signal; the settings to go on with, or None at the end."""
+    loop = asyncio.get_running_loop()
+    async with contextlib.AsyncExitStack() as stack:
         app = await stack.enter_async_context(
             compose(settings)
             if place is None
@@ -142,17 +138,14 @@ async def serve(settings: Settings, place: Place | None = None) -> None:
         runner = web.AppRunner(app.admin, access_log=None)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        admin = "none"
-        if place is None or place.index == 0:
-            admin_sock = stack.enter_context(contextlib.closing(listen(settings.admin, shared=False)))
-            await web.SockSite(runner, admin_sock).start()
-            admin = _named(admin_sock)
-        server = await loop.create_server(app.server, sock=sock, backlog=BACKLOG, ssl=tls(settings.tls))
+        if admin_sock is not None:
+            await web.SockSite(runner, admin_sock.dup()).start()
+        server = await loop.create_server(app.server, sock=sock.dup(), backlog=BACKLOG, ssl=tls(settings.tls))
         log.info(
             "listening",
             extra={
                 "listen": _named(sock),
-                "admin": admin,
+                "admin": "none" if admin_sock is None else _named(admin_sock),
                 "upstream": settings.upstream.url,
                 "cache": "memory" if settings.redis.url is None else "redis",
                 "mode": settings.mode.value,
@@ -163,19 +156,50 @@ async def serve(settings: Settings, place: Place | None = None) -> None:
             await web.UnixSite(runner, place.socket_of(place.index)).start()
         else:
             notify("READY=1")
-        await stop.wait()
+        following = await _following(settings, asked, reload)
         if place is None:
-            notify("STOPPING=1")
-        app.operators.draining = True
-        log.info("draining", extra={"connections": len(app.server.connections)})
-        # Whoever routes here learns of it by and by: connections are still taken. A second signal ends that.
-        stop.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(settings.drain_delay):
-                await stop.wait()
+            notify("STOPPING=1" if following is None else reloading())
+        if following is None:
+            app.operators.draining = True
+            log.info("draining", extra={"connections": len(app.server.connections)})
+            # Whoever routes here learns of it by and by, so connections are taken. A second signal ends that.
+            asked.stop.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(settings.drain_delay):
+                    await asked.stop.wait()
+        # Who comes while a reload ends what is in flight waits in the socket's queue.
         server.close()
         app.server.pre_shutdown()
         await app.server.shutdown(DRAIN)
+    return following
+
+
+async def _following(settings: Settings, asked: Asked, reload: Reload | None) -> Settings | None:
+    """Waits for a signal. Settings with mistakes are told of, and the old ones stay."""
+    while True:
+        await asked.any.wait()
+        if asked.stop.is_set() or reload is None:
+            return None
+        asked.any.clear()
+        found = reloaded(settings, reload)
+        if found is not None:
+            return found
+
+
+def reloaded(settings: Settings, reload: Reload) -> Settings | None:
+    """The settings as they are written now, but for what can't change while sockets and workers live; None,
+    and a line in the log for each, where there are mistakes in them."""
+    try:
+        found = reload()
+        tls(found.tls)
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            log.error("settings not reloaded", extra={"mistake": mistake})  # noqa: TRY400 - no bug of ours
+        return None
+    log.info("settings reloaded", extra={"routes": len(found.routes)})
+    return msgspec.structs.replace(
+        found, listen=settings.listen, admin=settings.admin, workers=settings.workers
+    )
 
 
 def _named(sock: socket.socket) -> str:
@@ -183,14 +207,14 @@ def _named(sock: socket.socket) -> str:
     return str(Address(host=host, port=port))
 
 
-def _worker(settings: Settings, place: Place) -> None:
+def _worker(settings: Settings, place: Place, reload: Reload | None) -> None:
     logs.configure(settings.log_level, settings.log_format)
     # Ctrl-C reaches the whole group; the supervisor decides when the workers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _run_one(settings, place)
+    _run_one(settings, place, reload)
 
 
-def _supervise(settings: Settings) -> None:
+def _supervise(settings: Settings, reload: Reload | None) -> None:
     """Keeps `settings.workers` processes on one port; one that dies is started again."""
     context = get_context("spawn")
     # Found out here, once, and not in each worker: a port that somebody else has.
@@ -198,25 +222,32 @@ def _supervise(settings: Settings) -> None:
     listen(settings.listen, shared=False).close()
     with (
         # Bound and not listening: it keeps the port, gets no connection, and makes 0 one number for all.
-        contextlib.closing(_bound(settings.listen, shared=True)) as reserved,
+        contextlib.closing(bound(settings.listen, shared=True)) as reserved,
         tempfile.TemporaryDirectory(prefix="user-cache-proxy-") as folder,
-        _signalled() as stopping,
+        _signalled() as signals,
     ):
         address = msgspec.structs.replace(settings.listen, port=reserved.getsockname()[1])
-        shared = msgspec.structs.replace(settings, listen=address)
+        current = msgspec.structs.replace(settings, listen=address)
 
         def start(index: int) -> SpawnProcess:
             place = Place(index, settings.workers, folder)
             # What a worker that was killed left there would pass for the new one's.
             Path(place.socket_of(index)).unlink(missing_ok=True)
-            process = context.Process(target=_worker, args=(shared, place))
+            process = context.Process(target=_worker, args=(current, place, reload))
             process.start()
             return process
 
         crew = Crew([start(index) for index in range(settings.workers)], start)
         said = False
         try:
-            while stopping not in wait([stopping, *crew.sentinels], crew.pause(watching=not said)):
+            while True:
+                if signals in wait([signals, *crew.sentinels], crew.pause(watching=not said)):
+                    if signals.recv(1) == STOP or reload is None:
+                        return
+                    found = reloaded(current, reload)
+                    if found is not None:
+                        current = found
+                        crew.signal(signal.SIGHUP)
                 crew.mend(time.monotonic())
                 if not said and all(
                     Path(folder, f"{index}.sock").exists() for index in range(settings.workers)
@@ -226,50 +257,6 @@ def _supervise(settings: Settings) -> None:
         finally:
             notify("STOPPING=1")
             _end(crew.workers, settings.drain_delay)
-
-
-class Crew:
-    """The workers, and when those that died are started again. Times are monotonic seconds."""
-
-    def __init__(self, workers: list[SpawnProcess], start: Callable[[int], SpawnProcess]) -> None:
-        self.workers = workers
-        self._start = start
-        self._born = dict.fromkeys(range(len(workers)), time.monotonic())
-        self._delay = dict.fromkeys(range(len(workers)), RESTART_DELAY)
-        self._due: dict[int, float] = {}
-
-    @property
-    def sentinels(self) -> list[int]:
-        """What becomes ready when a living worker dies."""
-        return [process.sentinel for at, process in enumerate(self.workers) if at not in self._due]
-
-    def pause(self, *, watching: bool) -> float | None:
-        """How long to wait for the next event; None for as long as it takes."""
-        if watching:
-            return 0.05
-        return max(0.0, min(self._due.values()) - time.monotonic()) if self._due else None
-
-    def mend(self, now: float) -> None:
-        """Notes who has died, and starts those whose time has come."""
-        for index, process in enumerate(self.workers):
-            if index in self._due:
-                if self._due[index] <= now:
-                    del self._due[index]
-                    self._born[index] = now
-                    self.workers[index] = self._start(index)
-            elif not process.is_alive():
-                if now - self._born[index] >= YOUNG:
-                    self._delay[index] = RESTART_DELAY
-                self._due[index] = now + self._delay[index]
-                log.error(
-                    "worker died",
-                    extra={
-                        "worker": index,
-                        "exit_code": process.exitcode,
-                        "again_in_seconds": self._delay[index],
-                    },
-                )
-                self._delay[index] = min(self._delay[index] * 2, LONGEST_DELAY)
 
 
 def _end(workers: list[SpawnProcess], delay: float) -> None:
@@ -284,15 +271,16 @@ def _end(workers: list[SpawnProcess], delay: float) -> None:
 
 @contextlib.contextmanager
 def _signalled() -> Iterator[socket.socket]:
-    """A socket that becomes readable on SIGTERM or SIGINT."""
+    """A socket that holds a byte for each signal: STOP for SIGTERM and SIGINT, another one for SIGHUP."""
     reader, writer = socket.socketpair()
 
-    def stop(*_: object) -> None:
+    def noted(number: int, _: object) -> None:
         with contextlib.suppress(OSError):
-            writer.send(b".")
+            writer.send(b"h" if number == signal.SIGHUP else STOP)
 
     with reader, writer:
-        before = {name: signal.signal(name, stop) for name in (signal.SIGTERM, signal.SIGINT)}
+        names = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        before = {name: signal.signal(name, noted) for name in names}
         try:
             yield reader
         finally:

@@ -41,7 +41,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (5, ("handler", "answer", "client", "duplex", "fastpath", "requestbody")),
     (5, ("admin", "admin.*")),
     (6, ("app",)),
-    (7, ("server",)),
+    (7, ("server", "crew", "sockets")),
     (8, ("cli*", "demo*", "__main__")),
 )
 

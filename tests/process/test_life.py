@@ -8,15 +8,16 @@ import signal
 import socket
 import ssl
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from proxy import server
 from proxy.core.errors import ConfigError
 from proxy.core.settings import TlsSettings
-from proxy.server import LONGEST_DELAY, RESTART_DELAY, YOUNG, Crew
+from proxy.crew import LONGEST_DELAY, RESTART_DELAY, YOUNG, Crew
+from proxy.sockets import tls
 from tests.certificates import make_certificate
 from tests.processes import Proxy, Stub, poll
 from tests.valkey import Valkey
@@ -84,7 +85,7 @@ def test_tls_on_the_listening_socket(tmp_path: Path) -> None:
         assert [(200, "MISS", b"{"), (200, "HIT", b"{")] == said
         with pytest.raises((http.client.HTTPException, OSError)):
             proxy.get("/users/1")
-    context = server.tls(TlsSettings(certificate=str(certificate), key=str(certificate)))
+    context = tls(TlsSettings(certificate=str(certificate), key=str(certificate)))
     assert context is not None
     assert ssl.TLSVersion.TLSv1_2 == context.minimum_version
 
@@ -95,7 +96,7 @@ def test_a_certificate_that_can_not_be_had(tmp_path: Path) -> None:
     for name, cause in (("none.pem", "No such file"), ("x.pem", "not a PEM certificate")):
         path = str(tmp_path / name)
         with pytest.raises(ConfigError) as caught:
-            server.tls(TlsSettings(certificate=path, key=path))
+            tls(TlsSettings(certificate=path, key=path))
         assert cause in caught.value.mistakes[0]
 
 
@@ -145,3 +146,44 @@ def test_kill_loses_nothing_but_warmth(valkey: Valkey) -> None:
         with Proxy.start(stub.url, redis=valkey.url) as proxy:
             assert "HIT" == proxy.get("/users/7").x_cache
             poll(lambda: proxy.ask_admin("GET", "/readyz").status == 200, "ready")
+
+
+ROUTES = """
+version: 1
+views: {users: {ttl: 60s}}
+routes:
+  - {match: "GET /users/{id:int}", lookup: {by: id, view: users}, access: anyone}
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_routes_are_read_again(workers: str, tmp_path: Path, valkey: Valkey) -> None:
+    """SIGHUP: a file with mistakes changes nothing, another one does; nobody is refused meanwhile."""
+    routes = tmp_path / "routes.yaml"
+    routes.write_text(ROUTES)
+    env = {"ROUTES_FILE": str(routes), "WORKERS": workers}
+    with Stub.start() as stub, Proxy.start(stub.url, redis=valkey.url, **env) as proxy:
+
+        def lines(message: str, count: int) -> list[Any] | None:
+            found = proxy.told(message)
+            return found if len(found) >= count else None
+
+        assert "MISS" == proxy.get("/users/1").x_cache
+        assert "HIT" == proxy.get("/users/1").x_cache
+        routes.write_text("version: 2")
+        proxy.send(signal.SIGHUP)
+        (told,) = proxy.until("mistake", lambda: lines("settings not reloaded", 1))
+        assert "version '2' is not known" in told["mistake"]
+        assert "HIT" == proxy.get("/users/1").x_cache
+        stub.control(hold="user_by_id")
+        with ThreadPoolExecutor(1) as pool:
+            slow = pool.submit(proxy.get, "/users/2")
+            stub.until_held("user_by_id")
+            routes.write_text(ROUTES.replace("GET /users/{id:int}", "GET /profiles/{id:int}"))
+            proxy.send(signal.SIGHUP)
+            proxy.until("reloaded", lambda: lines("settings reloaded", 1))
+            stub.control(release="all")
+            assert (200, 2) == ((answer := slow.result()).status, answer.json()["id"])
+        proxy.until("served again", lambda: lines("listening", 2 * int(workers)))
+        assert ["BYPASS"] * 4 == [proxy.get("/users/1").x_cache for _ in range(4)]
+        assert 0 == proxy.stop()
