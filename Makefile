@@ -62,6 +62,7 @@ format: $(STAMP) ## put the source into its one format
 docs: $(STAMP) ## write the reference of the settings and their JSON schema anew
 	@$(BIN)/user-cache-proxy schema > docs/routes.schema.json
 	@$(BIN)/user-cache-proxy schema --reference > docs/configuration.md
+	@cp proxy/routes.yaml deploy/kubernetes/example/routes.yaml
 
 # The old lock is the starting point, so only what pyproject.toml asks for changes; LOCK_ARGS=--upgrade moves on.
 lock: ## work out both lock files anew (LOCK_ARGS=--upgrade takes the newest versions)
