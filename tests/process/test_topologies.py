@@ -117,7 +117,7 @@ def _info(servers: Servers, port: int) -> bytes:
     return bytes(said)
 
 
-async def test_a_cluster_keeps_thepromises(cluster: str) -> None:
+async def test_a_cluster_keeps_the_promises(cluster: str) -> None:
     """Aliases, object, epoch and feed live on different servers; scripts touch one key each."""
     await promises(cluster)
 
