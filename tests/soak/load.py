@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from tests.soak.checker import Commit, Read
+from tests.soak.line import Line
 
 TIMEOUT = aiohttp.ClientTimeout(total=20)
 # A read or a write that broke is tried again elsewhere after this many seconds.
@@ -73,28 +74,25 @@ class Load:
         # Writes get a connection each: aiohttp sends a PUT again when a kept one breaks.
         fresh = aiohttp.TCPConnector(limit=0, force_close=True)
         async with (
-            aiohttp.ClientSession(timeout=TIMEOUT, connector=aiohttp.TCPConnector(limit=0)) as reading,
             aiohttp.ClientSession(timeout=TIMEOUT, connector=fresh) as writing,
             asyncio.TaskGroup() as group,
         ):
             for number in range(readers):
-                group.create_task(self._read_on(stop, reading, number))
+                group.create_task(self._read_on(stop, number))
             for number in range(writers):
                 group.create_task(self._write_on(stop, writing, self.people[number::writers], number))
             group.create_task(self._write_directly(stop, writing))
 
-    async def _read_on(self, stop: asyncio.Event, session: aiohttp.ClientSession, number: int) -> None:
-        rng = random.Random(f"{self._seed}-reader-{number}")
+    async def _read_on(self, stop: asyncio.Event, number: int) -> None:
+        rng, line = random.Random(f"{self._seed}-reader-{number}"), Line()
         replica = number % self._replicas
         while not stop.is_set():
             person = rng.choice(self.people[: rng.choice((3, len(self.people)))])
-            if not await self._read(session, rng, replica, person):
+            if not await self._read(line, rng, replica, person):
                 await asyncio.sleep(PAUSE)
-            await asyncio.sleep(rng.random() * 0.004)
+        line.close()
 
-    async def _read(
-        self, session: aiohttp.ClientSession, rng: random.Random, replica: int, person: Person
-    ) -> bool:
+    async def _read(self, line: Line, rng: random.Random, replica: int, person: Person) -> bool:
         email = rng.choice(person.emails)
         path, asked, token = rng.choice(
             (
@@ -105,21 +103,18 @@ class Load:
                 ("/auth/me", None, person.token),
             )
         )
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         begun = time.monotonic()
         try:
-            async with session.get(self._where(replica) + path, headers=headers) as answer:
-                body = await answer.read()
-        except (aiohttp.ClientError, OSError, TimeoutError):
+            status, cache, body = await line.get(self._where(replica), path, token)
+        except (OSError, TimeoutError):
             # Its replica was killed a moment ago.
             self.record.broken["read"] += 1
             return False
         ended = time.monotonic()
-        if answer.status not in (200, 404) or (answer.status == 404 and asked is None):
-            self.record.broken[f"read {answer.status}"] += 1
+        if status not in (200, 404) or (status == 404 and asked is None):
+            self.record.broken[f"read {status}"] += 1
             return False
-        version = json.loads(body)["version"] if answer.status == 200 else None
-        cache = answer.headers["X-Cache"]
+        version = json.loads(body)["version"] if status == 200 else None
         self.record.hits += cache == "HIT"
         by = f"replica {replica} {cache} {'email' if asked else path.split('/')[1].split('=')[0]}"
         self.record.reads.append(Read(person.number, begun, ended, version, asked, by))
