@@ -126,6 +126,18 @@ class UserCache:
         """
         return await self.store.settle(fence, batch, linger=linger)
 
+    async def token_state(self, user_id: str, token: str, until: float) -> Reason | None:
+        """None where nobody has revoked the token of that hash; see Store."""
+        return await self.store.token_state(user_id, token, until)
+
+    async def revoke(self, user_id: str, token: str, until: float, name: str = "") -> None:
+        """The token of that hash is good no more, until it would have ended; see Store."""
+        await self.store.revoke(user_id, token, until, name)
+
+    async def restore(self, token: str, name: str) -> None:
+        """The logout `name` changed nothing; see Store."""
+        await self.store.restore(token, name)
+
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs `work` behind an answer already given; its failure is logged by type and goes no further."""
         task = asyncio.ensure_future(work)

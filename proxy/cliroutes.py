@@ -61,6 +61,8 @@ def described(settings: Settings, route: Route) -> dict[str, Any]:
             told |= {"key": "token", "access": "the token's user", "evicts": []}
         case Write() as action:
             evicts = ["everything"] if action.all else [_evicted(target) for target in action.targets]
+            if action.revoke:
+                evicts.append("the caller's token and its user")
             told |= {"evicts": evicts}
         case Resource():
             told |= {"key": "url", "access": _access(route), "evicts": ["its URL, by any write there"]}

@@ -22,7 +22,6 @@ _TOO_MUCH = "nested too deep, or unfolds to too many values; use fewer aliases"
 _WRONG = "wrong"
 _TAG = "tag:yaml.org,2002:"
 _INSTEAD = {
-    "revoke": "remove it or use 'pass: true'",
     **dict.fromkeys(("allow", "require"), "remove it"),
 }
 

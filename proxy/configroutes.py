@@ -154,19 +154,22 @@ def _introspect(reader: Reader, node: Node, template: Template, blocks: Blocks) 
 
 
 def _write(reader: Reader, node: Node, template: Template, blocks: Blocks) -> Write | None:
-    table = reader.table(node, ("evict",))
+    table = reader.table(node, ("evict", "revoke"))
     evict = table.members.get("evict")
+    revoke = bool(reader.value(table, "revoke", choice("token"), ""))
+    if revoke and not blocks.has_tokens:
+        reader.wrong(table.members["revoke"], "'token' needs a 'tokens' block; add it or remove this")
     if evict is None:
         if table.kind == "map" and "revoke" not in table:
-            reader.wrong(node, "has no 'evict'; give e.g. evict: [{id: token}] or evict: all")
-        return None
+            reader.wrong(node, "has no 'evict'; give e.g. evict: [{id: token}], evict: all or revoke: token")
+        return Write(revoke=True) if revoke else None
     if evict.kind == "str" and evict.text == "all":
-        return Write(all=True)
+        return Write(all=True, revoke=revoke)
     if evict.kind != "seq" or not evict.items:
         reader.wrong(evict, "must be 'all' or a list; give e.g. [{id: token}]")
         return None
     targets = [_target(reader, item, template, blocks) for item in evict.items]
-    return Write(targets=tuple(target for target in targets if target))
+    return Write(targets=tuple(target for target in targets if target), revoke=revoke)
 
 
 def _target(reader: Reader, node: Node, template: Template, blocks: Blocks) -> Target | None:
@@ -216,7 +219,7 @@ def _template(text: str) -> Template | None:
 def _answer(text: str) -> Answer | None:
     if text == "rfc7662":
         raise ValueError(later(text, "use 'view' or 'upstream'"))
-    return Answer(choice(*Answer)(text))
+    return Answer(choice("view", "upstream")(text))
 
 
 def _access(text: str) -> Access:

@@ -74,6 +74,24 @@ class Store(Protocol):
         """
         ...
 
+    async def token_state(self, user_id: str, token: str, until: float) -> Reason | None:
+        """None: nobody has revoked that token (its hash), which ends at `until`; TOKEN_REVOKED: somebody has.
+
+        FENCED or STORE_DOWN: nobody can tell now. What is known is forgotten with the user's eviction.
+        """
+        ...
+
+    async def revoke(self, user_id: str, token: str, until: float, name: str = "") -> None:
+        """That token of the user is good no more: provisionally, under the fence of that `name`, or for good.
+
+        Other replicas learn of it by the user's eviction, which is to follow.
+        """
+        ...
+
+    async def restore(self, token: str, name: str) -> None:
+        """Takes a provisional revocation back."""
+        ...
+
     async def health(self) -> Mapping[str, Any]:
         """`{"backend", "status": "ok"|"degraded", "latency_ms", …}`; never raises."""
         ...

@@ -45,6 +45,8 @@ class Access(StrEnum):
 
     ANYONE = "anyone"
     TOKEN = "token"
+    OWNER = "owner"
+    CALLER = "caller"
     UNSET = "unset"
 
 
@@ -60,6 +62,7 @@ class Answer(StrEnum):
 
     VIEW = "view"
     UPSTREAM = "upstream"
+    RFC7662 = "rfc7662"
 
 
 class UpstreamSettings(Discreet, frozen=True, kw_only=True):
@@ -130,6 +133,30 @@ class TokenSettings(Discreet, frozen=True, kw_only=True):
     subject: tuple[str, ...] = ("sub",)
 
 
+class TokenPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a request may carry its token. `kind`: header, cookie or query.
+
+    A header without `name` is `Authorization: Bearer`.
+    """
+
+    kind: str = "header"
+    name: str = ""
+
+
+class ClaimRule(msgspec.Struct, frozen=True, kw_only=True):
+    """A claim that a token must have, with one of the values of `any` where some are listed."""
+
+    claim: tuple[str, ...]
+    any: tuple[str, ...] = ()
+
+
+class Require(msgspec.Struct, frozen=True, kw_only=True):
+    """What a route asks of a token besides being good: all `scopes`, and the claim."""
+
+    scopes: tuple[str, ...] = ()
+    claim: ClaimRule | None = None
+
+
 class VarType(StrEnum):
     """The type of a `{name:type}` variable."""
 
@@ -178,10 +205,11 @@ class Lookup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Introspect(msgspec.Struct, frozen=True, kw_only=True):
-    """Answers about the caller's token."""
+    """Answers about the caller's token. `by_id` is the look-up that shows the user, for `rfc7662`."""
 
     answer: Answer
     view: str
+    by_id: Template | None = None
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,10 +225,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Write(msgspec.Struct, frozen=True, kw_only=True):
-    """The users a request changes; `all` drops everything."""
+    """The users a request changes; `all` drops everything. `revoke`: the caller's token is good no more."""
 
     targets: tuple[Target, ...] = ()
     all: bool = False
+    revoke: bool = False
 
 
 class Pass(msgspec.Struct, frozen=True, kw_only=True):
@@ -235,6 +264,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     template: Template
     action: Action
     access: Access = Access.UNSET
+    allow: ClaimRule | None = None
+    require: Require | None = None
     secrets: SecretsRule = SecretsRule.STRIP
 
 
@@ -271,13 +302,18 @@ class TlsSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settings(Discreet, frozen=True, kw_only=True):
-    """Everything the process is told from outside."""
+    """Everything the process is told from outside.
+
+    `credential_headers` are lower-case names besides Authorization and Cookie.
+    """
 
     upstream: UpstreamSettings
     user: UserModel
     views: dict[str, View]
     tokens: TokenSettings | None
     routes: tuple[Route, ...]
+    token_from: tuple[TokenPlace, ...] = (TokenPlace(),)
+    credential_headers: tuple[str, ...] = ()
     redis: RedisSettings = RedisSettings()
     edge: EdgeSettings = EdgeSettings()
     limits: LimitSettings = LimitSettings()

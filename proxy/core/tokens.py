@@ -1,12 +1,10 @@
-"""Bearer tokens: read from a request, proven (JWT), hashed. The raw token is never kept."""
+"""Bearer tokens that are JWTs, proven. The raw token is never kept."""
 
 from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from hashlib import sha256
+from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, TypeGuard
 
@@ -14,8 +12,9 @@ import jwt
 import msgspec
 from jwt.algorithms import HMACAlgorithm, get_default_algorithms
 
+from proxy.core.bearer import bearer, token_hash
 from proxy.core.errors import ConfigError
-from proxy.core.headers import Headers
+from proxy.core.identity import Identity, Opaque, Proven, Rejected, Unproven
 from proxy.core.keys import dig, user_id
 from proxy.core.model import Reason
 from proxy.core.settings import TokenSettings
@@ -28,63 +27,29 @@ from proxy.core.tokenkeys import (
     configured_keys,
 )
 
+__all__ = [
+    "MAX_TOKEN",
+    "Identity",
+    "Opaque",
+    "Proven",
+    "Rejected",
+    "Unproven",
+    "Verifier",
+    "bearer",
+    "is_time",
+    "token_hash",
+    "unproven_claims",
+]
+
 MAX_TOKEN = 8192  # characters; looked at before anything is parsed
 MAX_VERIFIED = 4096  # tokens remembered
 MAX_TIME = 10**15  # a sum with it is still exact; JSON can write integers that no float can hold
 # Seconds that a key server, the caches before it and its clock may be behind the tokens it issues.
 PUBLISHED = 300.0
 
-_BEARER = re.compile(r"bearer(?![!#$%&'*+.^_`|~0-9A-Za-z-])(.*)", re.IGNORECASE | re.DOTALL)
-_B64TOKEN = re.compile(r" +([A-Za-z0-9\-._~+/]+=*)")  # RFC 6750 §2.1
+# RFC 8725 §3.5: a token that brings its own key, or the place of one, wants to be proven by it.
+_KEY_HEADERS = frozenset({"jku", "jwk", "x5u"})
 _JWS = re.compile(r"[\w-]+=*\.[\w-]+=*\.[\w-]+=*", re.ASCII)  # RFC 7515 §3.1; five parts are a JWE
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What a good token proves. `exp` is wall-clock seconds, None for a token that does not end."""
-
-    user_id: str
-    claims: Mapping[str, Any] = field(repr=False, hash=False)
-    exp: float | None
-    token_hash: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """The token is provably not good, and why."""
-
-    reason: Reason
-
-
-@dataclass(frozen=True, slots=True)
-class Unproven:
-    """Nobody here can tell whose token it is, or that it is bad: the key is not known. Upstream decides."""
-
-    reason: Reason = Reason.TOKEN_KEYS_MISSING
-
-
-def bearer(headers: Headers) -> str | Rejected | None:
-    """The request's bearer token; None where it has none (no Authorization, or another scheme).
-
-    Rejected(TOKEN_MALFORMED) for more than one Authorization line, or a Bearer line without one well-formed
-    b64token (RFC 6750 §2.1): upstream might read such a request as anybody's.
-    """
-    lines = headers.get_all("authorization")
-    if not lines:
-        return None
-    if len(lines) > 1:
-        return Rejected(Reason.TOKEN_MALFORMED)
-    scheme = _BEARER.fullmatch(lines[0].strip(" \t"))
-    if scheme is None:
-        return None
-    token = _B64TOKEN.fullmatch(scheme[1])
-    return Rejected(Reason.TOKEN_MALFORMED) if token is None else token[1]
-
-
-def token_hash(token: str) -> str:
-    """SHA-256 of the token, 64 hex digits: what stands for it in keys and memory."""
-    return sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
-
 
 _ANOTHER_KEY = Rejected(Reason.TOKEN_SIGNATURE)
 
@@ -151,7 +116,7 @@ class Verifier:
         """Whether there is any key to prove a token with."""
         return self._keys is not None and self._keys.usable(now)
 
-    def verify(self, token: str, now: float) -> Identity | Rejected | Unproven:
+    def verify(self, token: str, now: float) -> Proven:
         """Whose token it is, or why it is not good at `now`, or that nobody here knows. Never raises."""
         keys = self._keys
         if keys is None or not keys.usable(now):
@@ -173,7 +138,7 @@ class Verifier:
             self._verified[digest] = identity
         return identity
 
-    def _prove(self, token: str, digest: str, keys: KeySet) -> Identity | Rejected | Unproven:
+    def _prove(self, token: str, digest: str, keys: KeySet) -> Proven:
         """All but the time."""
         claims = self._claims(token, keys)
         if not isinstance(claims, dict):
@@ -181,7 +146,7 @@ class Verifier:
         fault = self._party_fault(claims)
         if fault is not None:
             return Rejected(fault)
-        if any(name in claims and not _is_time(claims[name]) for name in ("exp", "nbf", "iat")):
+        if any(name in claims and not is_time(claims[name]) for name in ("exp", "nbf", "iat")):
             return Rejected(Reason.TOKEN_MALFORMED)
         subject = user_id(dig(claims, self._settings.subject))
         if subject is None:
@@ -197,6 +162,9 @@ class Verifier:
         # RFC 7515 §4.1.11: none of the extensions is understood here, PyJWT's b64 included.
         if header is None or "crit" in header or not isinstance(header.get("kid", ""), str):
             return Rejected(Reason.TOKEN_MALFORMED)
+        # RFC 7519 §5.2: `cty` says that the claims are a token again.
+        if not _KEY_HEADERS.isdisjoint(header) or str(header.get("cty")).lower() == "jwt":
+            return Rejected(Reason.TOKEN_HEADER)
         algorithm, kid = header.get("alg"), header.get("kid")
         if algorithm not in self._settings.algorithms:
             return Rejected(Reason.TOKEN_ALGORITHM)
@@ -236,7 +204,7 @@ class Verifier:
             return Unproven()
         self._on_unknown_kid()
         issued = (_json_part(token, 1) or {}).get("iat")
-        return _ANOTHER_KEY if _is_time(issued) and issued < as_of - PUBLISHED else Unproven()
+        return _ANOTHER_KEY if is_time(issued) and issued < as_of - PUBLISHED else Unproven()
 
     def _party_fault(self, claims: dict[str, Any]) -> Reason | None:
         issuer, audience = self._settings.issuer, self._settings.audience
@@ -260,6 +228,13 @@ class Verifier:
         return None
 
 
+def unproven_claims(token: str) -> dict[str, Any] | None:
+    """What a token says, nothing proven of it; None where it is no JWT, or too long for one."""
+    if len(token) > MAX_TOKEN or _JWS.fullmatch(token) is None:
+        return None
+    return _json_part(token, 1)
+
+
 def _json_part(token: str, index: int) -> dict[str, Any] | None:
     """A part of a token as JSON, nothing proven of it."""
     try:
@@ -276,6 +251,6 @@ def _json(text: bytes) -> dict[str, Any] | None:
         return None
 
 
-def _is_time(value: object) -> TypeGuard[int | float]:
+def is_time(value: object) -> TypeGuard[int | float]:
     """A number that seconds can be; JSON's true is none, though Python takes it for 1."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_TIME

@@ -62,8 +62,8 @@ async def batch(x: Exchange, action: Lookup, batches: Batches) -> Reply:
     if x.request.method == "HEAD":
         return await bypass(x, Reason.REQUEST_METHOD)
     caller = await admitted(x, x.route.access)
-    if caller.vouch is not None:
-        return await vouched_bypass(x, caller.vouch, view.ttl)
+    if caller.vouch is not None and caller.note is not None and caller.denied is not None:
+        return await vouched_bypass(x, caller.vouch, view.ttl, caller.note, caller.denied)
     if caller.denied is not None or caller.guarded:
         return await bypass(x, caller.denied or Reason.CREDENTIALS)
     directives = request_directives(x.request.headers)

@@ -10,12 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from proxy.core.access import Denied, allow, has_credentials
+from proxy.core.keys import user_id
 from proxy.core.model import Absent, Entry, Found, Reason, Ref
 from proxy.core.settings import Access
-from proxy.core.tokens import Identity, Rejected, Unproven, bearer
+from proxy.core.tokens import Identity, Rejected, Unproven, bearer, is_time, token_hash, unproven_claims
 from proxy.steps.exchange import Exchange
 
 # The slot of a user that says: upstream accepted a token of this user.
+YEAR = 366 * 86400.0
 VOUCHED = "+vouched"  # no view can be called that
 
 
@@ -23,12 +25,14 @@ VOUCHED = "+vouched"  # no view can be called that
 class Caller:
     """`denied` is None where the caller may have the shared copy.
 
-    `vouch` names the user whose token upstream is about to judge: an acceptance is worth remembering.
+    `vouch` names the user whose token upstream is about to judge: an acceptance is worth remembering, at
+    `note`.
     """
 
     denied: Reason | None
     vouch: Identity | None = None
     guarded: bool = False
+    note: Ref | None = None
 
 
 def identify(x: Exchange) -> Identity | Rejected | Unproven | None:
@@ -43,6 +47,35 @@ def identify(x: Exchange) -> Identity | Rejected | Unproven | None:
         # Without any key, nobody is refused here.
         return token if verifier.has_keys(now) else Unproven()
     return verifier.verify(token, now)
+
+
+def ending(x: Exchange) -> Identity | None:
+    """The token that a logout ends: one that is provably bad has ended already.
+
+    Where no key is known here, its own word is taken: nothing but dropping comes of it, and another replica
+    may have the key.
+    """
+    identity = identify(x)
+    if not isinstance(identity, Unproven) or x.services.verifier is None:
+        return identity if isinstance(identity, Identity) else None
+    token = bearer(x.request.headers)
+    claims = unproven_claims(token) if isinstance(token, str) else None
+    if not isinstance(token, str) or claims is None or (subject := user_id(claims.get("sub"))) is None:
+        return None
+    exp = claims.get("exp")
+    return Identity(subject, {}, float(exp) if is_time(exp) else None, token_hash(token))
+
+
+def until(x: Exchange, identity: Identity) -> float:
+    """When a token ends for good, a year from now at the latest."""
+    latest, tokens = x.services.now() + YEAR, x.services.settings.tokens
+    leeway = 0.0 if tokens is None else tokens.leeway
+    return latest if identity.exp is None else min(identity.exp + leeway, latest)
+
+
+async def token_state(x: Exchange, identity: Identity) -> Reason | None:
+    """None where nobody has logged this token out, see Store.token_state."""
+    return await x.services.cache.token_state(identity.user_id, identity.token_hash, until(x, identity))
 
 
 async def admitted(x: Exchange, access: Access) -> Caller:
@@ -60,8 +93,14 @@ async def admitted(x: Exchange, access: Access) -> Caller:
         return Caller(verdict.reason)
     if not isinstance(identity, Identity):
         return Caller(None)
+    state = await token_state(x, identity)
+    if state is not None:
+        # Without Redis nobody here knows of all logouts: upstream is asked once, and its word is kept.
+        away = state is Reason.STORE_DOWN
+        return Caller(state, vouch=identity if away else None, note=good_ref(identity) if away else None)
     state = await user_state(x, identity)
-    return Caller(state, vouch=identity if state is Reason.TOKEN_USER_UNKNOWN else None)
+    unknown = state is Reason.TOKEN_USER_UNKNOWN
+    return Caller(state, vouch=identity if unknown else None, note=vouch_ref(identity) if unknown else None)
 
 
 async def user_state(x: Exchange, identity: Identity) -> Reason | None:
@@ -92,6 +131,11 @@ def entry_state(x: Exchange, found: Found) -> Reason | None:
 def vouch_ref(identity: Identity) -> Ref:
     """Where the note is kept that upstream accepted a token of this user."""
     return Ref("id", identity.user_id, VOUCHED)
+
+
+def good_ref(identity: Identity) -> Ref:
+    """Where the note is kept that this token was logged out by nobody (see Store.token_state)."""
+    return Ref("id", identity.user_id, f"+good#{identity.token_hash}")
 
 
 def vouch(x: Exchange, identity: Identity, status: int, ttl: float) -> Entry | None:

@@ -14,7 +14,7 @@ from proxy.core.rolloutsettings import Mode
 from proxy.core.routing import Match
 from proxy.core.settings import Answer, Introspect, Lookup, Pass, Resource, Write
 from proxy.core.tokens import Rejected, Unproven
-from proxy.steps.callers import admitted, entry_state, identify, user_state
+from proxy.steps.callers import admitted, entry_state, identify, token_state, user_state
 from proxy.steps.exchange import Exchange, Services
 from proxy.steps.lookup import make_ref
 from proxy.steps.resource import look_up
@@ -106,6 +106,9 @@ async def _introspection(x: Exchange, action: Introspect, told: dict[str, Any]) 
         return _said(told, "BYPASS", identity.reason)
     if identity is None:
         return _said(told, "BYPASS", Reason.TOKEN_MISSING)
+    state = await token_state(x, identity)
+    if state is not None:
+        return _said(told, "401" if state is Reason.TOKEN_REVOKED else "BYPASS", state)
     state = await user_state(x, identity)
     if state in (Reason.USER_GONE, Reason.USER_INACTIVE):
         return _said(told, "401", state)
@@ -139,7 +142,10 @@ def _evicts(x: Exchange, match: Match) -> list[str]:
     if isinstance(action, Write):
         if action.all:
             return ["everything"]
-        return [f"the user whose {one.key} is {'.'.join((one.place, *one.path))}" for one in action.targets]
+        ended = ["the caller's token, which is good no more, and its user"] if action.revoke else []
+        return ended + [
+            f"the user whose {one.key} is {'.'.join((one.place, *one.path))}" for one in action.targets
+        ]
     if not isinstance(action, Lookup):
         return []
     value = x.values.get(action.var, ())
@@ -159,6 +165,9 @@ _WHY = {
     Reason.EXPIRED: "what is stored has expired",
     Reason.TOKEN_MISSING: "the route asks for a bearer token and there is none; give one with -H",
     Reason.TOKEN_KEYS_MISSING: "the key of this token is not known here (yet), so upstream decides",
+    Reason.TOKEN_REVOKED: "the token was logged out; upstream is not asked",
+    Reason.STORE_DOWN: "Redis is away, and with it the word of logouts elsewhere; upstream is asked",
+    Reason.FENCED: "a write on this user is under way; upstream decides until it has ended",
     Reason.TOKEN_USER_UNKNOWN: "the token is good, but is its user active? upstream is asked",
     Reason.CREDENTIALS: "without an access rule the copy is not for requests with credentials",
     Reason.KEY_UNUSABLE: "the value can't be a key: empty, too long or unprintable",

@@ -6,9 +6,9 @@ from proxy.core.errors import InvalidToken
 from proxy.core.model import Found, Reason, Ref, Reply
 from proxy.core.settings import Answer, Introspect
 from proxy.core.tokens import Rejected, Unproven
-from proxy.steps.callers import Caller, entry_state, identify, user_state
+from proxy.steps.callers import Caller, entry_state, good_ref, identify, token_state, user_state
 from proxy.steps.exchange import Exchange
-from proxy.steps.lookup import Plan, answer, bypass, rules_of
+from proxy.steps.lookup import Plan, answer, bypass, rules_of, vouched_bypass
 
 
 async def introspect(x: Exchange, action: Introspect) -> Reply:
@@ -25,6 +25,12 @@ async def introspect(x: Exchange, action: Introspect) -> Reply:
         return await bypass(x, identity.reason)
     if identity is None:
         return await bypass(x, Reason.TOKEN_MISSING)
+    revoked = await token_state(x, identity)
+    if revoked is Reason.TOKEN_REVOKED:
+        raise _refusal(x, revoked)
+    if revoked is not None:
+        # Its logout is under way, or Redis is away and with it the word of other replicas' logouts.
+        return await vouched_bypass(x, identity, view.ttl, good_ref(identity), revoked)
     if action.answer is Answer.VIEW:
         ref = Ref("id", identity.user_id, view.name)
         rules = rules_of(x, view, Caller(None))

@@ -128,11 +128,10 @@ async def bypass(x: Exchange, reason: Reason) -> Reply:
     return replace(reply, headers=verdict.headers, body=verdict.body)
 
 
-async def vouched_bypass(x: Exchange, identity: Identity, ttl: float) -> Reply:
+async def vouched_bypass(x: Exchange, identity: Identity, ttl: float, ref: Ref, why: Reason) -> Reply:
     """A bypass that lets upstream judge a caller nobody knows yet, and remembers that it accepted."""
-    ref = vouch_ref(identity)
     ticket = await x.services.cache.ticket(ref)
-    reply = await bypass(x, Reason.TOKEN_USER_UNKNOWN)
+    reply = await bypass(x, why)
     note = vouch(x, identity, reply.status, ttl)
     if note is not None:
         await x.services.cache.fill(ref, note, ticket)
@@ -141,16 +140,21 @@ async def vouched_bypass(x: Exchange, identity: Identity, ttl: float) -> Reply:
 
 async def _vouched(x: Exchange, plan: Plan, identity: Identity) -> Reply:
     """Lets upstream judge a caller nobody knows yet, once for all of that user's requests meanwhile."""
-    x.outcome.reason = Reason.TOKEN_USER_UNKNOWN
+    x.outcome.reason = plan.caller.denied
+    note = plan.caller.note or vouch_ref(identity)
     leases = x.services.cache.leases
 
     async def judge(_: Ticket) -> Loaded[Reply]:
         reply = await _filled(x, plan, None)
         return Loaded(reply, vouch(x, identity, reply.status, plan.view.ttl))
 
-    result = await leases.fill_once(vouch_ref(identity), leases.landed, judge)
+    result = await leases.fill_once(note, leases.landed, judge)
     if isinstance(result, Shared):
-        return await answer(x, replace(plan, caller=Caller(None)))
+        # Upstream accepted a token; whether it was this one, and all else, is looked at anew.
+        caller = await admitted(x, x.route.access)
+        if caller.denied is not None:
+            return await bypass(x, caller.denied)
+        return await answer(x, replace(plan, caller=caller))
     return result.value
 
 

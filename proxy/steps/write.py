@@ -22,7 +22,7 @@ from proxy.core.rolloutsettings import Mode
 from proxy.core.settings import Access, Lookup, Target, Write
 from proxy.core.tokens import Identity, Rejected
 from proxy.steps import body as bodies
-from proxy.steps.callers import identify
+from proxy.steps.callers import ending, identify, token_state, until
 from proxy.steps.exchange import Exchange
 
 
@@ -67,16 +67,26 @@ async def _write(x: Exchange, action: Write | Lookup) -> Reply:
         await _note(x, changed, target.key, _from_request_line(x, target))
     _take_in_all(x, changed, tee)
     everything = isinstance(action, Write) and action.all
+    ended = ending(x) if isinstance(action, Write) and action.revoke else None
+    if isinstance(action, Write) and action.revoke:
+        # A logout changes no user, so one that nobody can be named for drops nobody.
+        changed.known = changed.known or not action.targets
+        changed.ids.update([] if ended is None else [ended.user_id])
     fence = await _fenced(x, changed.batch(everything=everything))
+    if ended is not None:
+        await x.services.cache.revoke(ended.user_id, ended.token_hash, until(x, ended), fence.name)
     # What the fence stands around must be evicted or lifted on every way out from here.
     try:
         reply = await x.forward()
     except UpstreamError as error:
+        await _revoked(x, ended, fence, changed=error.executed)
         await _end(x, action, changed, targets, tee, fence, failure=error)
         raise
     except BaseException:
+        await _revoked(x, ended, fence, changed=True)
         await _end(x, action, changed, targets, tee, fence, failure=_UNKNOWN)
         raise
+    await _revoked(x, ended, fence, changed=not 400 <= reply.status < 500)
     if 400 <= reply.status < 500:
         await x.services.cache.settle(fence, None)
         return reply
@@ -87,6 +97,14 @@ async def _write(x: Exchange, action: Write | Lookup) -> Reply:
         answer = parse(body) if isinstance(body, bytes) and body else None
         await _end(x, action, changed, targets, tee, fence, answer=answer)
     return replace(reply, body=body)
+
+
+async def _revoked(x: Exchange, ended: Identity | None, fence: Fence, *, changed: bool) -> None:
+    """Makes the revocation definite, or takes it back; before the fence is lifted."""
+    if ended is not None and changed:
+        await x.services.cache.revoke(ended.user_id, ended.token_hash, until(x, ended))
+    elif ended is not None:
+        await x.services.cache.restore(ended.token_hash, fence.name)
 
 
 # The task was cancelled, or something broke that has no name: upstream may be at work.
@@ -121,7 +139,8 @@ async def _fenced(x: Exchange, batch: Batch) -> Fence:
     identity = identify(x)
     # A URL that names a user by a route that asks for a token; a collection that is posted to names nobody.
     asks = x.route.access is Access.TOKEN and bool(x.values)
-    if isinstance(identity, Rejected) or (asks and identity is None):
+    revoked = isinstance(identity, Identity) and await token_state(x, identity) is Reason.TOKEN_REVOKED
+    if revoked or isinstance(identity, Rejected) or (asks and identity is None):
         # Nobody cools the cache without a good token. Should the write succeed, it still evicts.
         batch = Batch()
     began = perf_counter()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from proxy.core.model import Batch, Entry, Evicted, Fence, Looked, Reason, Ref, Ticket
 from proxy.store.fences import new_fence
 from proxy.store.held import Memory
 from proxy.store.nobodies import Alias
+from proxy.store.revocations import Revocations
 from proxy.store.slot import MemoryStats
 
 __all__ = ["MemoryStats", "MemoryStore"]
@@ -21,6 +22,10 @@ _MAX_HEARD = 10_000
 
 class MemoryStore(Memory):
     """The cache where there is no Redis. Nothing here fails."""
+
+    def __init__(self, max_users: int = 10000, **clocks: Callable[[], float]) -> None:
+        super().__init__(max_users, **clocks)
+        self.revocations = Revocations(now=self._now)
 
     async def get(self, ref: Ref) -> Looked:
         """See Store."""
@@ -98,6 +103,18 @@ class MemoryStore(Memory):
         else:
             self.fences.remove(fence.batch)
         return evicted
+
+    async def token_state(self, user_id: str, token: str, until: float) -> Reason | None:  # noqa: ARG002 - the port's
+        """See Store."""
+        return self.revocations.state(token)
+
+    async def revoke(self, user_id: str, token: str, until: float, name: str = "") -> None:  # noqa: ARG002 - the port's
+        """See Store."""
+        self.revocations.add(token, until, name)
+
+    async def restore(self, token: str, name: str) -> None:
+        """See Store."""
+        self.revocations.undo(token, name)
 
     def lapse(self, fence: Fence, batch: Batch | None) -> None:
         """Ends a fence that lingered: whatever was done under it is over, or never was."""

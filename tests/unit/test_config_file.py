@@ -193,8 +193,8 @@ BY_ID = "lookup: {by: id, view: users}"
         (f"{{{GET}, pass: true, access: anyone}}", ".access: is for lookup, introspect and resource routes only; remove it"),
         (f"{{{GET}, write: {{evict: all}}, secrets: strip}}", ".secrets: is for lookup, introspect and resource routes only; remove it"),
         (f"{{{GET}, pass: no}}", ".pass: must be 'pass: true'"),
-        (f"{{{GET}, write: {{revoke: token}}}}", ".write.revoke: 'revoke' is not supported by this version; remove it or use 'pass: true'"),
-        (f"{{{GET}, write: {{}}}}", ".write: has no 'evict'; give e.g. evict: [{id: token}] or evict: all"),
+        (f"{{{GET}, write: {{revoke: user}}}}", ".write.revoke: 'user' is not one of token"),
+        (f"{{{GET}, write: {{}}}}", ".write: has no 'evict'; give e.g. evict: [{id: token}], evict: all or revoke: token"),
         (f"{{{GET}, write: all}}", ".write: must be a mapping, not 'all'"),
         (f"{{{GET}, write: {{evict: []}}}}", ".write.evict: must be 'all' or a list; give e.g. [{id: token}]"),
         (f"{{{GET}, write: {{evict: token}}}}", ".write.evict: must be 'all' or a list; give e.g. [{id: token}]"),
@@ -264,11 +264,13 @@ routes:
   - {match: "GET /me", introspect: {answer: view, view: users}}
   - {match: "GET /u/{id}", lookup: {by: id, view: users}, access: token}
   - {match: "PUT /p", write: {evict: [{id: token}]}}
+  - {match: "POST /out", write: {revoke: token}}
 """
     assert [
         "routes.yaml:4: routes[0].introspect: opaque tokens (no 'tokens' block) are not supported by this version; add a 'tokens' block or remove the route",
         "routes.yaml:5: routes[1].access: 'token' needs a 'tokens' block; add it or remove this",
         "routes.yaml:6: routes[2].write.evict[0].id: 'token' needs a 'tokens' block; add it or give another place",
+        "routes.yaml:7: routes[3].write.revoke: 'token' needs a 'tokens' block; add it or remove this",
     ] == mistakes(text)
 
 

@@ -1,0 +1,44 @@
+"""What is known of the caller by their token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from proxy.core.model import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a good token proves. `exp` is wall-clock seconds, None for a token that does not end."""
+
+    user_id: str
+    claims: Mapping[str, Any] = field(repr=False, hash=False)
+    exp: float | None
+    token_hash: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The token is provably not good, and why."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """Nobody here can tell whose token it is, or that it is bad: the key is not known. Upstream decides."""
+
+    reason: Reason = Reason.TOKEN_KEYS_MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A token that only upstream can read: there is no `tokens` block."""
+
+    token_hash: str = field(repr=False)
+
+
+Proven = Identity | Rejected | Unproven
+Known = Proven | Opaque

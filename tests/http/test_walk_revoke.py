@@ -1,0 +1,166 @@
+"""A logout ends its token: on every replica, before it is answered, and with Redis away as well as can be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import jwt
+import pytest_asyncio
+from aiohttp import web
+
+from tests.valkey import Valkey
+from tests.walk import Bench, bench, token_for
+
+
+class Trusting:
+    """A service that forgets its logouts, so that whoever refuses a token is the proxy."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.logout = 204
+
+    async def user(self, request: web.Request) -> web.Response:
+        """Always user 5, or the one of the path."""
+        self.calls += 1
+        number = int(request.match_info.get("id", "5"))
+        email = f"user{number}@example.com"
+        return web.json_response({"id": number, "email": email, "is_active": True})
+
+    async def out(self, _: web.Request) -> web.Response:
+        """As the test says."""
+        return web.Response(status=self.logout)
+
+    def app(self) -> web.Application:
+        """The routes."""
+        app = web.Application()
+        for path in ("/auth/me", "/users/by-email/{email}", "/users/{id}", "/auth/introspect"):
+            app.router.add_get(path, self.user)
+        app.router.add_post("/auth/logout", self.out)
+        return app
+
+
+@pytest_asyncio.fixture(name="b")
+async def _b() -> AsyncIterator[Bench]:
+    async with bench() as started:
+        yield started
+
+
+async def state(b: Bench, token: str) -> tuple[int, str]:
+    """Status of `/auth/me` and the reason given."""
+    answer = await b.get("/auth/me", token=token)
+    return answer.status, answer.cache_status.partition("detail=")[2]
+
+
+async def test_the_stub_and_the_proxy_refuse_a_logged_out_token(b: Bench) -> None:
+    """The proxy at once and at no cost; the service, asked directly, as well. Other tokens stay good."""
+    token, other = token_for(5, jti="1"), token_for(5, jti="2")
+    await b.get("/users/5")
+    assert 200 == (await b.get("/auth/me", token=token)).status
+
+    out = await b.ask("POST", "/auth/logout", token=token)
+    before = await b.calls()
+
+    assert 204 == out.status
+    for target in ("/auth/me", "/auth/introspect"):
+        answer = await b.get(target, token=token)
+        assert (401, 'Bearer error="invalid_token"') == (answer.status, answer.headers["WWW-Authenticate"])
+    assert before == await b.calls()
+    assert 401 == (await b.ask("GET", "/auth/me", token=token, base=b.stub)).status
+    assert 200 == (await b.get("/auth/me", token=other)).status
+
+
+async def test_a_revoked_token_opens_no_shared_copy(b: Bench) -> None:
+    """access: token forwards it, and the service decides; the copy stays for those who may have it."""
+    email = (await b.get("/users/5")).json()["email"]
+    token, other = token_for(6, jti="1"), token_for(6, jti="2")
+    target = f"/users/by-email/{email}"
+    await b.get("/users/6")
+    assert "HIT" == (await b.get(target, token=token)).x_cache
+    await b.ask("POST", "/auth/logout", token=token)
+    await b.get("/users/6")
+
+    refused, served = await b.get(target, token=token), await b.get(target, token=other)
+
+    assert ("BYPASS", "token-revoked") == (refused.x_cache, refused.cache_status.partition("detail=")[2])
+    assert "HIT" == served.x_cache
+
+
+async def test_a_refused_logout_ends_nothing(b: Bench) -> None:
+    """4xx: the token is as good as before, and one that was logged out is not good again."""
+    service = Trusting()
+    async with bench(upstream=service.app()) as trusting:
+        token = token_for(5)
+        service.logout = 403
+        await trusting.ask("POST", "/auth/logout", token=token)
+        assert 200 == (await state(trusting, token))[0]
+        service.logout = 204
+        await trusting.ask("POST", "/auth/logout", token=token)
+        service.logout = 401
+        await trusting.ask("POST", "/auth/logout", token=token)
+        assert (401, "token-revoked") == await state(trusting, token)
+        service.logout = 500
+        other = token_for(5, jti="2")
+        await trusting.ask("POST", "/auth/logout", token=other)
+        assert (401, "token-revoked") == await state(trusting, other)
+
+
+async def test_a_forged_token_ends_nothing(b: Bench) -> None:
+    """Whoever can't make the token can't have it refused, nor cool the cache of its user."""
+    await b.get("/users/5")
+    forged = jwt.encode({"sub": "5", "exp": 4_000_000_000}, "another-secret-that-is-long-enough-1234")
+    await b.ask("POST", "/auth/logout", token=forged)
+    await b.ask("POST", "/auth/logout")
+
+    assert "HIT" == (await b.get("/users/5")).x_cache
+    assert 200 == (await b.get("/auth/me", token=token_for(5))).status
+
+
+async def test_every_replica_knows_before_the_logout_is_answered() -> None:
+    """Three replicas with the token in memory: none accepts it after the answer, whoever took the logout."""
+    service = Trusting()
+    with Valkey() as valkey:
+        async with AsyncExitStack() as stack:
+            replicas = [
+                await stack.enter_async_context(bench(redis=valkey.url, upstream=service.app()))
+                for _ in range(3)
+            ]
+            for n in range(6):
+                token = token_for(5, jti=str(n))
+                for replica in replicas * 2:
+                    assert 200 == (await state(replica, token))[0]
+                await replicas[n % 3].ask("POST", "/auth/logout", token=token)
+                for replica in replicas:
+                    assert (401, "token-revoked") == await state(replica, token)
+            held = [key for key in valkey.ask("KEYS", "user:token:*") if valkey.ask("PTTL", key) > 0]
+    assert 6 == len(held)
+
+
+async def test_a_logout_without_redis_is_told_when_it_is_back() -> None:
+    """The replica that took it refuses at once; the others when Redis is trusted again, also a new one."""
+    service = Trusting()
+    token = token_for(5)
+    with Valkey() as valkey:
+        async with bench(redis=valkey.url, upstream=service.app()) as one:
+            assert 200 == (await state(one, token))[0]
+            valkey.kill()
+            await one.ask("POST", "/auth/logout", token=token)
+            assert (401, "token-revoked") == await state(one, token)
+            calls = service.calls
+            unknown = await one.get("/auth/me", token=token_for(5, jti="2"))
+            again = await one.get("/auth/me", token=token_for(5, jti="2"))
+            assert ((200, "BYPASS"), 200) == ((unknown.status, unknown.x_cache), again.status)
+            assert service.calls > calls
+            valkey.start()
+            await _until_back(one)
+            async with bench(redis=valkey.url, upstream=service.app()) as other:
+                assert (401, "token-revoked") == await state(other, token)
+
+
+async def _until_back(b: Bench) -> None:
+    for _ in range(500):
+        if (await b.app.cache.store.health())["backend"] == "redis":
+            return
+        await asyncio.sleep(0.02)
+    raise TimeoutError("Redis was not trusted again")
