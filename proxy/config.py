@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from proxy import configvalues as values
+from proxy.configaccess import read_credential_headers
 from proxy.configblocks import read_upstream, read_user, read_views
 from proxy.configedge import read_edge, read_limits
 from proxy.configfile import Reader
@@ -40,6 +41,7 @@ __all__ = ["SETTINGS", "Setting", "load", "parse", "warnings"]
 PACKAGED = Path(__file__).with_name("routes.yaml")
 BLOCKS = (
     *("version", "upstream", "edge", "limits", "user", "views", "tokens", "on_redis_loss"),
+    "credential_headers",
     *("mode", "holdback", "truth", "hash_keys", "encrypt", "resources", "routes"),
 )
 
@@ -102,6 +104,7 @@ def parse(
         views=_views(given, file, name),
         tokens=_tokens(given, file.tokens, name, packaged=packaged),
         routes=file.routes,
+        credential_headers=file.credential_headers,
         redis=RedisSettings(
             url=given.value(redis_name, None),
             pool_size=given.value("REDIS_POOL_SIZE"),
@@ -148,6 +151,7 @@ class _File:
     reject_writes: bool
     privacy: PrivacyBlock
     resource_memory: int
+    credential_headers: tuple[str, ...]
     readable: bool
     edge: EdgeSettings
     limits: LimitSettings
@@ -157,15 +161,8 @@ class _File:
         root = None if data is None else reader.compose(data)
         if root is None:
             return cls(
-                UpstreamSettings(),
-                UserModel(),
-                {},
-                None,
-                (),
-                RolloutBlock(),
-                reject_writes=False,
-                privacy=PrivacyBlock(),
-                resource_memory=MEMORY,
+                *(UpstreamSettings(), UserModel(), {}, None, ()),
+                *(RolloutBlock(), False, PrivacyBlock(), MEMORY, ()),
                 readable=False,
                 edge=EdgeSettings(),
                 limits=LimitSettings(),
@@ -177,10 +174,10 @@ class _File:
         routes = read_routes(reader, root, Blocks(user, tuple(views), has_tokens=tokens is not None))
         reject = reader.value(root, "on_redis_loss", _on_redis_loss, False)
         rollout, privacy = read_rollout(reader, root), read_privacy(reader, root)
-        memory = read_resource_memory(reader, root)
+        memory, headers = read_resource_memory(reader, root), read_credential_headers(reader, root)
         edge, limits = read_edge(reader, root), read_limits(reader, root)
         return cls(
-            *(upstream, user, views, tokens, routes, rollout, reject, privacy, memory),
+            *(upstream, user, views, tokens, routes, rollout, reject, privacy, memory, headers),
             readable=True,
             edge=edge,
             limits=limits,

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import yaml
 
-from proxy.configvalues import did_you_mean, later, quoted
+from proxy.configvalues import did_you_mean, quoted
 
 T = TypeVar("T")
 
@@ -21,9 +21,6 @@ _TOO_MUCH = "nested too deep, or unfolds to too many values; use fewer aliases"
 # The kind of what should have been a mapping: said once, so nothing is missed in it.
 _WRONG = "wrong"
 _TAG = "tag:yaml.org,2002:"
-_INSTEAD = {
-    **dict.fromkeys(("allow", "require"), "remove it"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +81,7 @@ class Reader:
             if name in names:
                 continue
             hint = f"unknown key{did_you_mean(name, names)}"
-            self.wrong(member, later(name, _INSTEAD[name]) if name in _INSTEAD else hint)
+            self.wrong(member, hint)
         return node
 
     def entries(self, node: Node | None) -> Mapping[str, Node]:

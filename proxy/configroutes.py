@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from proxy.configaccess import read_callers
 from proxy.configfile import Node, Reader
 from proxy.configresources import read_resource
 from proxy.configvalues import choice, did_you_mean, later, quoted
 from proxy.core.settings import (
-    Access,
     Action,
     Answer,
     Introspect,
@@ -27,7 +27,7 @@ from proxy.core.settings import (
 from proxy.core.template import covers, parse_template, path_variables, query_variables
 
 ACTIONS = ("lookup", "introspect", "write", "resource", "pass")
-CACHED = ("access", "secrets")
+CACHED = ("access", "allow", "require", "secrets")
 PLACES = ("token", "path.x", "query.x", "request.x", "response.x")
 
 
@@ -86,13 +86,19 @@ def _route(reader: Reader, node: Node, blocks: Blocks) -> Route | None:
                 )
     elif template.methods != {"GET"}:
         reader.wrong(table.members["match"], f"{given[0]} routes answer reads; the method must be GET")
-    access = reader.value(table, "access", _access, Access.UNSET)
-    if access is Access.TOKEN and not blocks.has_tokens:
-        reader.wrong(table.members["access"], "'token' needs a 'tokens' block; add it or remove this")
+    callers = read_callers(reader, table, given[0], has_tokens=blocks.has_tokens)
     secrets = reader.value(table, "secrets", _secrets, SecretsRule.STRIP)
     if action is None:
         return None
-    return Route(name=template.source, template=template, action=action, access=access, secrets=secrets)
+    return Route(
+        name=template.source,
+        template=template,
+        action=action,
+        access=callers.access,
+        allow=callers.allow,
+        require=callers.require,
+        secrets=secrets,
+    )
 
 
 def _action(reader: Reader, node: Node, kind: str, template: Template, blocks: Blocks) -> Action | None:
@@ -220,12 +226,6 @@ def _answer(text: str) -> Answer | None:
     if text == "rfc7662":
         raise ValueError(later(text, "use 'view' or 'upstream'"))
     return Answer(choice("view", "upstream")(text))
-
-
-def _access(text: str) -> Access:
-    if text in ("owner", "caller"):
-        raise ValueError(later(text, "use 'token', or leave it out"))
-    return Access(choice("anyone", "token")(text))
 
 
 def _secrets(text: str) -> SecretsRule:

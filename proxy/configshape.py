@@ -11,12 +11,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, field
 
-from proxy.configshapebase import Algorithm, Dotted, Duration, Size, Text, Unset, told
+from proxy.configshapeaccess import Allow, Require, Write
+from proxy.configshapebase import Algorithm, Dotted, Duration, KeyName, Size, Text, Unset, told
 from proxy.configshapeedge import Edge, Limits, Upstream
 from proxy.configshaperesources import Resource, Resources
 from proxy.configshaperollout import Holdback, Mode, Truth
 
-KeyName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]
 ViewName = Annotated[str, Meta(pattern="^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 Variable = Annotated[str, Meta(title="name of a variable", pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
 
@@ -167,26 +167,6 @@ class Introspect(Block):
     view: Annotated[Text, told("Which representation of the user, or of the answer.", "users")]
 
 
-Target = Annotated[
-    dict[KeyName, Annotated[str, Meta(pattern=r"^(token|(path|query|request|response)\..+)$")]],
-    Meta(extra_json_schema={"minProperties": 1, "maxProperties": 1}),
-]
-
-
-class Write(Block):
-    """The users that a request changes."""
-
-    evict: Annotated[
-        Literal["all"] | Annotated[list[Target], Meta(min_length=1)],
-        told(
-            "`all`, or a list of keys and where their values stand: `token`, `path.x`, `query.x`,"
-            " `request.x` or `response.x` (dotted JSON).",
-            "all",
-            [{"id": "token"}],
-        ),
-    ]
-
-
 class Route(Block):
     """One line of `routes`: what it matches, and `lookup`, `introspect`, `write`, `resource` or `pass`."""
 
@@ -210,14 +190,21 @@ class Route(Block):
     )
     access: (
         Annotated[
-            Literal["anyone", "token"],
+            Literal["anyone", "token", "owner", "caller"],
             told(
                 "Who may be given the shared copy; without it, requests that carry credentials share "
-                "nothing. For all that is cached.",
+                "nothing. `caller`: each caller has a copy of their own. For all that is cached; "
+                "`owner` and `caller` for look-ups.",
                 "anyone",
             ),
         ]
         | Unset
+    ) = UNSET
+    allow: Annotated[Allow, told("Who besides the user may have the copy, with `access: owner`.")] | Unset = (
+        UNSET
+    )
+    require: (
+        Annotated[Require, told("What a token must say besides being good; without it, forwarded.")] | Unset
     ) = UNSET
     secrets: Annotated[
         Literal["strip", "bypass"],
@@ -268,5 +255,9 @@ class RoutesFile(Block):
         Annotated[bool | Keys, told("Answers in Redis are sealed; the key is in `CACHE_ENCRYPT_KEY`.", True)]
         | Unset
     ) = UNSET
+    credential_headers: Annotated[
+        list[Text],
+        told("Headers that say who is asking, besides Authorization and Cookie.", ["X-Api-Key"]),
+    ] = []
     resources: Annotated[Resources, told("What the routes of this kind share.")] | Unset = UNSET
     routes: Annotated[list[Route], told("What is done with which request; the first match wins.")] = []

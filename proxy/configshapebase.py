@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 Unset = msgspec.UnsetType
+KeyName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]
 Text = Annotated[str, Meta(min_length=1)]
 Duration = Annotated[
     Annotated[str, Meta(pattern=r"^[0-9]{1,12}(\.[0-9]{1,9})?(ms|s|m|h|d)?$")] | Annotated[float, Meta(ge=0)],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from proxy.configaccess import PROVEN
 from proxy.configprivacy import doubts
-from proxy.core.settings import Access, Answer, Introspect, Lookup, Route, Settings, UserModel
+from proxy.core.settings import Answer, Introspect, Lookup, Route, Settings, UserModel
 
 
 def warnings(settings: Settings) -> tuple[str, ...]:
@@ -17,9 +18,7 @@ def warnings(settings: Settings) -> tuple[str, ...]:
 
 
 def _no_secret(settings: Settings) -> tuple[str, ...]:
-    asks = any(
-        isinstance(route.action, Introspect) or route.access is Access.TOKEN for route in settings.routes
-    )
+    asks = any(isinstance(route.action, Introspect) or route.access in PROVEN for route in settings.routes)
     if settings.tokens is not None or not asks:
         return ()
     told = "JWT_SECRET is not set: tokens can't be proven here, so what needs a token is forwarded"
@@ -55,7 +54,7 @@ def _proofs(user: UserModel, route: Route) -> list[tuple[str, tuple[str, ...]]]:
         key = user.key(route.action.by)
         if key is not None:
             proofs.append((f"a look-up by {key.name} is never answered from it", key.path))
-    needs_active = route.access is Access.TOKEN or (
+    needs_active = route.access in PROVEN or (
         isinstance(route.action, Introspect) and route.action.answer is Answer.VIEW
     )
     if needs_active and user.active is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from proxy.core.headers import Headers
 from proxy.core.model import Reason
 from proxy.core.settings import Access
 from proxy.core.tokens import Identity, Rejected, Unproven
@@ -23,11 +22,6 @@ class Denied:
 
 
 ALLOWED = Allowed()
-
-
-def has_credentials(headers: Headers) -> bool:
-    """Whether the request says who is asking: `Authorization` or `Cookie`, even an empty one."""
-    return "authorization" in headers or "cookie" in headers
 
 
 def _anyone(_has_credentials: bool, _identity: Identity | Rejected | Unproven | None) -> Allowed | Denied:
@@ -51,9 +45,16 @@ def _nobody_known(
     return Denied(Reason.CREDENTIALS) if has_credentials else ALLOWED
 
 
+def _own_copy(_has_credentials: bool, identity: Identity | Rejected | Unproven | None) -> Allowed | Denied:
+    # Credentials that are no token were judged by upstream, when it filled this caller's copy.
+    return Denied(identity.reason) if isinstance(identity, Rejected | Unproven) else ALLOWED
+
+
 _RULES = {
     Access.ANYONE: _anyone,
     Access.TOKEN: _good_token,
+    Access.OWNER: _good_token,
+    Access.CALLER: _own_copy,
     Access.UNSET: _nobody_known,
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from proxy.core import policy
+from proxy.core.credentials import reflected
 from proxy.core.headers import Headers, RawHeaders
 from proxy.core.keys import Identified, identify
 from proxy.core.model import Entry, Reason, Ref, Reply
@@ -21,7 +22,8 @@ class Rules:
     """What a cached route says about its answers.
 
     `credentials_checked`: the route's access rule was applied to this caller, so RFC 9111 §3.5 is met by
-    it. `per_token`: the answer belongs to one token and need not be a user.
+    it. `private`: the copy is one caller's. `per_token`: the answer belongs to one token and need not be a
+    user.
     """
 
     view: View
@@ -31,6 +33,8 @@ class Rules:
     credentials_checked: bool
     per_token: bool = False
     token_exp: float | None = None
+    private: bool = False
+    credential_headers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,8 @@ def admit(rules: Rules, ref: Ref, request_headers: Headers, reply: Reply, body: 
         now=now,
         token_exp=rules.token_exp,
         negative_allowed=not rules.per_token,
+        private=rules.private,
+        credential_headers=rules.credential_headers,
     )
     if isinstance(storable, policy.Skip):
         return skip(storable.reason)
@@ -80,6 +86,10 @@ def admit(rules: Rules, ref: Ref, request_headers: Headers, reply: Reply, body: 
         return skip(whose)
     if reflects_host(request_headers, body):
         return skip(Reason.HOST_REFLECTED)
+    if not (rules.private or rules.per_token) and reflected(
+        request_headers, rules.credential_headers, body, *(value for _, value in reply.headers)
+    ):
+        return skip(Reason.CREDENTIALS_REFLECTED)
     entry = Entry(
         user_id=whose.user_id or None,
         keys=whose.keys,

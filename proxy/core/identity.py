@@ -33,12 +33,4 @@ class Unproven:
     reason: Reason = Reason.TOKEN_KEYS_MISSING
 
 
-@dataclass(frozen=True, slots=True)
-class Opaque:
-    """A token that only upstream can read: there is no `tokens` block."""
-
-    token_hash: str = field(repr=False)
-
-
 Proven = Identity | Rejected | Unproven
-Known = Proven | Opaque

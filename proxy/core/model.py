@@ -10,25 +10,10 @@ from typing import Any
 import msgspec
 
 from proxy.core.headers import Headers, RawHeaders
+from proxy.core.words import Tier as Tier
+from proxy.core.words import XCache as XCache
 
 ENTRY_VERSION = 1
-
-
-class XCache(StrEnum):
-    """The value of `X-Cache`."""
-
-    HIT = "HIT"
-    MISS = "MISS"
-    BYPASS = "BYPASS"
-    STALE = "STALE"
-    REVALIDATED = "REVALIDATED"
-
-
-class Tier(StrEnum):
-    """Where a hit came from."""
-
-    MEMORY = "memory"
-    REDIS = "redis"
 
 
 class Reason(StrEnum):
@@ -62,12 +47,12 @@ class Reason(StrEnum):
     TOKEN_REVOKED = "token-revoked"
     TOKEN_SCOPE = "token-scope"
     TOKEN_CLAIM = "token-claim"
-    TOKEN_AMBIGUOUS = "token-ambiguous"
     TOKEN_KEYS_MISSING = "token-keys-missing"
     TOKEN_USER_UNKNOWN = "token-user-unknown"
     USER_INACTIVE = "user-inactive"
     USER_GONE = "user-gone"
     NOT_OWNER = "not-owner"
+    CALLER_COPY = "caller-copy"
     BATCH_ORDER = "batch-order"
     BATCH_DUPLICATES = "batch-duplicates"
     # looked up, not used

@@ -68,13 +68,18 @@ class _Exchange:
     directives: dict[str, str | None]
     authorized_by_rule: bool
     overrides: bool
+    private: bool = False
+    credential_headers: tuple[str, ...] = ()
 
     def varies(self) -> bool:
-        neutral = _NEUTRAL | _NEUTRAL_BY_RULE if self.authorized_by_rule else _NEUTRAL
+        neutral = _NEUTRAL
+        if self.authorized_by_rule:
+            neutral = neutral | _NEUTRAL_BY_RULE | frozenset(self.credential_headers)
         return not neutral.issuperset(members(self.reply.joined("vary")))
 
     def guards(self, reason: Reason) -> bool:
-        return not self.authorized_by_rule and shareable(self.request, self.directives) is reason
+        why = shareable(self.request, self.directives, self.credential_headers)
+        return not self.authorized_by_rule and why is reason
 
 
 _SHARED_DESPITE_AUTHORIZATION = frozenset({"public", "s-maxage", "must-revalidate"})  # RFC 9111 §3.5
@@ -89,7 +94,10 @@ _NEUTRAL_BY_RULE = frozenset({"authorization", "cookie"})  # `access` says the c
 _REFUSALS: tuple[tuple[Reason, Callable[[_Exchange], bool]], ...] = (
     (Reason.REQUEST_NO_STORE, lambda it: request_directives(it.request).no_store),  # §5.2.1.5
     (Reason.NO_STORE, lambda it: "no-store" in it.directives),  # §5.2.2.5, also beside must-understand
-    (Reason.PRIVATE, lambda it: "private" in it.directives),  # §5.2.2.7, with field names as well
+    (
+        Reason.PRIVATE,
+        lambda it: "private" in it.directives and not it.private,
+    ),  # §5.2.2.7, with field names as well
     (Reason.SET_COOKIE, lambda it: "set-cookie" in it.reply or "set-cookie2" in it.reply),  # §7.3
     (Reason.VARY, _Exchange.varies),  # §4.1
     (Reason.ENCODED, lambda it: bool(members(it.reply.joined("content-encoding")) - {"identity"})),
@@ -102,14 +110,18 @@ _REFUSALS: tuple[tuple[Reason, Callable[[_Exchange], bool]], ...] = (
 )
 
 
-def shareable(request: Headers, directives: Mapping[str, str | None]) -> Reason | None:
+def shareable(
+    request: Headers, directives: Mapping[str, str | None], credential_headers: tuple[str, ...] = ()
+) -> Reason | None:
     """Why the answer with these directives is not for everybody although the request has credentials.
 
     None: it has none, or the answer allows it (RFC 9111 §3.5).
     """
     if "authorization" in request and _SHARED_DESPITE_AUTHORIZATION.isdisjoint(directives):
         return Reason.AUTHORIZATION
-    if "cookie" in request and _SHARED_DESPITE_COOKIE.isdisjoint(directives):
+    if any(name in request for name in ("cookie", *credential_headers)) and _SHARED_DESPITE_COOKIE.isdisjoint(
+        directives
+    ):
         return Reason.CREDENTIALS
     return None
 
@@ -124,16 +136,22 @@ def storable(
     now: float,
     token_exp: float | None = None,
     negative_allowed: bool,
+    private: bool = False,
+    credential_headers: tuple[str, ...] = (),
 ) -> Storable | Skip:
     """Whether and for how long an answer may be kept (RFC 9111 §3, §4.2, narrowed by design §7.8).
 
     `authorized_by_rule`: the route's `access` says who may share the copy. `token_exp` bounds everything
-    that was answered to one token. `now` is wall-clock seconds.
+    that was answered to one token. `private`: the copy is this caller's alone, who is known by Authorization,
+    Cookie and `credential_headers`. `now` is wall-clock seconds.
     """
     if status != 200 and not (status == 404 and negative_allowed):
         return Skip(Reason.STATUS)
     directives = parse(reply_headers.joined("cache-control"))
-    exchange = _Exchange(request_headers, reply_headers, directives, authorized_by_rule, view.overrides)
+    exchange = _Exchange(
+        *(request_headers, reply_headers, directives, authorized_by_rule, view.overrides),
+        *(private, credential_headers),
+    )
     for reason, refuses in _REFUSALS:
         if refuses(exchange):
             return Skip(reason)

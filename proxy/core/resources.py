@@ -77,13 +77,15 @@ def keep(
     authorized_by_rule: bool,
     asked: float,
     now: float,
+    credential_headers: tuple[str, ...] = (),
 ) -> Kept | Skip:
     """Whether the answer to a GET may be kept (RFC 9111 §3). Its request asked for that already.
 
     `asked` and `now` are when it was sent and when the answer's head arrived.
     """
     directives, aimed = directives_of(reply, rule.targeted)
-    refusal = _refusal(status, request, reply, directives, authorized_by_rule=authorized_by_rule)
+    refused = None if authorized_by_rule else shareable(request, directives, credential_headers)
+    refusal = _refusal(status, reply, directives, refused)
     if refusal is not None:
         return Skip(refusal)
     names = selecting(reply)
@@ -110,9 +112,7 @@ def keep(
     return Kept(left, int(age), dead_after, _omitted(directives), names)
 
 
-def _refusal(
-    status: int, request: Headers, reply: Headers, directives: Directives, *, authorized_by_rule: bool
-) -> Reason | None:
+def _refusal(status: int, reply: Headers, directives: Directives, refused: Reason | None) -> Reason | None:
     if status < 200 or status in _NEVER:
         return Reason.STATUS
     if "must-understand" in directives:
@@ -126,10 +126,8 @@ def _refusal(
     omitted = _omitted(directives)
     if any(name.encode() not in omitted and name in reply for name in ("set-cookie", "set-cookie2")):
         return Reason.SET_COOKIE
-    if not authorized_by_rule:
-        refused = shareable(request, directives)
-        if refused is not None:
-            return refused
+    if refused is not None:
+        return refused
     if (reply.get("content-type") or "").strip(" \t").lower().startswith(_ENDLESS):
         return Reason.ENDLESS
     return None

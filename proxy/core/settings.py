@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from proxy.core.claimrules import Access as Access
+from proxy.core.claimrules import ClaimRule, Require
 from proxy.core.edgesettings import EdgeSettings, LimitSettings
 from proxy.core.observing import Observing
 from proxy.core.rolloutsettings import Mode, TruthSettings
@@ -40,16 +42,6 @@ def _place(url: str) -> str:
     return scheme + separator + ("***" if "?" in userinfo else place.partition("?")[0])
 
 
-class Access(StrEnum):
-    """Who may be given the shared copy (design §4). UNSET is the careful RFC 9111 §3.5 default."""
-
-    ANYONE = "anyone"
-    TOKEN = "token"
-    OWNER = "owner"
-    CALLER = "caller"
-    UNSET = "unset"
-
-
 class SecretsRule(StrEnum):
     """STRIP takes secret-looking fields out; BYPASS passes such an answer on and stores nothing."""
 
@@ -62,7 +54,6 @@ class Answer(StrEnum):
 
     VIEW = "view"
     UPSTREAM = "upstream"
-    RFC7662 = "rfc7662"
 
 
 class UpstreamSettings(Discreet, frozen=True, kw_only=True):
@@ -133,30 +124,6 @@ class TokenSettings(Discreet, frozen=True, kw_only=True):
     subject: tuple[str, ...] = ("sub",)
 
 
-class TokenPlace(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a request may carry its token. `kind`: header, cookie or query.
-
-    A header without `name` is `Authorization: Bearer`.
-    """
-
-    kind: str = "header"
-    name: str = ""
-
-
-class ClaimRule(msgspec.Struct, frozen=True, kw_only=True):
-    """A claim that a token must have, with one of the values of `any` where some are listed."""
-
-    claim: tuple[str, ...]
-    any: tuple[str, ...] = ()
-
-
-class Require(msgspec.Struct, frozen=True, kw_only=True):
-    """What a route asks of a token besides being good: all `scopes`, and the claim."""
-
-    scopes: tuple[str, ...] = ()
-    claim: ClaimRule | None = None
-
-
 class VarType(StrEnum):
     """The type of a `{name:type}` variable."""
 
@@ -205,18 +172,15 @@ class Lookup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Introspect(msgspec.Struct, frozen=True, kw_only=True):
-    """Answers about the caller's token. `by_id` is the look-up that shows the user, for `rfc7662`."""
+    """Answers about the caller's token."""
 
     answer: Answer
     view: str
-    by_id: Template | None = None
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """One user that a write changes: `key` is `id` or an alias name, `source` where its value is found.
-
-    source: `token`, or a pair such as ("path", "id"), ("query", "x"), ("request", "user.id"),
-    ("response", "id"), kept as `place` and the dotted `path` split into names.
+    """One user that a write changes: `key` is `id` or an alias name, and its value is found at `place`:
+    `token`, or path, query, request or response, with the dotted `path` in it.
     """
 
     key: str
@@ -225,7 +189,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Write(msgspec.Struct, frozen=True, kw_only=True):
-    """The users a request changes; `all` drops everything. `revoke`: the caller's token is good no more."""
+    """The users a request changes; `all`: everybody. `revoke`: the caller's token is good no more."""
 
     targets: tuple[Target, ...] = ()
     all: bool = False
@@ -302,17 +266,13 @@ class TlsSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settings(Discreet, frozen=True, kw_only=True):
-    """Everything the process is told from outside.
-
-    `credential_headers` are lower-case names besides Authorization and Cookie.
-    """
+    """Everything the process is told from outside; `credential_headers` have lower-case names."""
 
     upstream: UpstreamSettings
     user: UserModel
     views: dict[str, View]
     tokens: TokenSettings | None
     routes: tuple[Route, ...]
-    token_from: tuple[TokenPlace, ...] = (TokenPlace(),)
     credential_headers: tuple[str, ...] = ()
     redis: RedisSettings = RedisSettings()
     edge: EdgeSettings = EdgeSettings()

@@ -14,7 +14,7 @@ from jwt.algorithms import HMACAlgorithm, get_default_algorithms
 
 from proxy.core.bearer import bearer, token_hash
 from proxy.core.errors import ConfigError
-from proxy.core.identity import Identity, Opaque, Proven, Rejected, Unproven
+from proxy.core.identity import Identity, Proven, Rejected, Unproven
 from proxy.core.keys import dig, user_id
 from proxy.core.model import Reason
 from proxy.core.settings import TokenSettings
@@ -30,7 +30,6 @@ from proxy.core.tokenkeys import (
 __all__ = [
     "MAX_TOKEN",
     "Identity",
-    "Opaque",
     "Proven",
     "Rejected",
     "Unproven",

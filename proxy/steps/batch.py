@@ -10,6 +10,7 @@ from proxy.core import policy
 from proxy.core.admission import Verdict, clean, whose_user
 from proxy.core.batches import BatchRules, elements, with_list
 from proxy.core.cachecontrol import request_directives
+from proxy.core.credentials import reflected
 from proxy.core.errors import ClientError
 from proxy.core.headers import Headers
 from proxy.core.keys import Identified, user_id
@@ -61,7 +62,12 @@ async def batch(x: Exchange, action: Lookup, batches: Batches) -> Reply:
         return await bypass(x, Reason.BATCH_DUPLICATES)
     if x.request.method == "HEAD":
         return await bypass(x, Reason.REQUEST_METHOD)
-    caller = await admitted(x, x.route.access)
+    caller = await admitted(x)
+    if caller.owner is not None and set(wanted) != {caller.owner}:
+        return await bypass(x, Reason.NOT_OWNER)
+    if caller.copy:
+        # An array for one caller is put together of nobody else's copies.
+        return await bypass(x, Reason.CALLER_COPY)
     if caller.vouch is not None and caller.note is not None and caller.denied is not None:
         return await vouched_bypass(x, caller.vouch, view.ttl, caller.note, caller.denied)
     if caller.denied is not None or caller.guarded:
@@ -190,6 +196,7 @@ async def _store(
         now=now,
         token_exp=None,
         negative_allowed=False,
+        credential_headers=x.services.settings.credential_headers,
     )
     if isinstance(storable, policy.Skip):
         x.outcome.stored, x.outcome.skipped = False, storable.reason
@@ -200,7 +207,7 @@ async def _store(
     x.outcome.stored = True
     fills = []
     for one, (raw, identified) in users.items():
-        if one not in asked or reflects_host(x.request.headers, raw):
+        if one not in asked or _reflects(x, raw):
             continue
         entry = Entry(
             user_id=one,
@@ -216,6 +223,11 @@ async def _store(
         )
         fills.append(x.services.cache.fill(Ref("id", one, view.name), entry, ticket))
     x.outcome.skipped = next((why for why in await asyncio.gather(*fills) if why is not None), None)
+
+
+def _reflects(x: Exchange, raw: bytes) -> bool:
+    more = x.services.settings.credential_headers
+    return reflects_host(x.request.headers, raw) or reflected(x.request.headers, more, raw)
 
 
 def _put_together(rules: BatchRules, arranged: Sequence[str], gathered: _Gathered) -> Reply:

@@ -7,9 +7,11 @@ written, so a deactivation takes the caller's access with it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from proxy.core.access import Denied, allow, has_credentials
+from proxy.core.access import Denied, allow
+from proxy.core.credentials import fingerprint, has_credentials
+from proxy.core.granted import holds, lacking
 from proxy.core.keys import user_id
 from proxy.core.model import Absent, Entry, Found, Reason, Ref
 from proxy.core.settings import Access
@@ -17,6 +19,7 @@ from proxy.core.tokens import Identity, Rejected, Unproven, bearer, is_time, tok
 from proxy.steps.exchange import Exchange
 
 # The slot of a user that says: upstream accepted a token of this user.
+NOBODY = "nobody"  # whoever says nothing of themselves
 YEAR = 366 * 86400.0
 VOUCHED = "+vouched"  # no view can be called that
 
@@ -26,13 +29,22 @@ class Caller:
     """`denied` is None where the caller may have the shared copy.
 
     `vouch` names the user whose token upstream is about to judge: an acceptance is worth remembering, at
-    `note`.
+    `note`. `owner`: only this user's copy may be had. `copy` names a copy of this caller's own, which is
+    `private` where anything said who is asking, and ends with the token at `exp`.
     """
 
     denied: Reason | None
     vouch: Identity | None = None
     guarded: bool = False
     note: Ref | None = None
+    owner: str | None = None
+    copy: str = ""
+    private: bool = False
+    exp: float | None = None
+
+    def slot(self, view: str) -> str:
+        """Where the copy that this caller may have is kept."""
+        return f"{view}#{self.copy}" if self.copy else view
 
 
 def identify(x: Exchange) -> Identity | Rejected | Unproven | None:
@@ -78,21 +90,38 @@ async def token_state(x: Exchange, identity: Identity) -> Reason | None:
     return await x.services.cache.token_state(identity.user_id, identity.token_hash, until(x, identity))
 
 
-async def admitted(x: Exchange, access: Access) -> Caller:
+async def admitted(x: Exchange) -> Caller:
     """Applies the route's access rule to this caller.
 
     `guarded`: the careful default met credentials, so only what RFC 9111 §3.5 allows may be shared.
     """
+    route, more = x.route, x.services.settings.credential_headers
+    access = route.access
     if access is Access.ANYONE:
         return Caller(None)
-    identity = identify(x) if access is Access.TOKEN else None
-    verdict = allow(access, has_credentials=has_credentials(x.request.headers), identity=identity)
+    identity = None if access is Access.UNSET else identify(x)
+    credentials = has_credentials(x.request.headers, more)
+    verdict = allow(access, has_credentials=credentials, identity=identity)
     if isinstance(verdict, Denied):
         if access is Access.UNSET:
             return Caller(None, guarded=True)
         return Caller(verdict.reason)
+    copy = fingerprint(x.request.headers, more) or NOBODY if access is Access.CALLER else ""
     if not isinstance(identity, Identity):
-        return Caller(None)
+        return Caller(None, copy=copy, private=credentials)
+    lacks = lacking(route.require, identity.claims)
+    if lacks is not None:
+        return Caller(lacks)
+    owner = None
+    if access is Access.OWNER and not (route.allow is not None and holds(route.allow, identity.claims)):
+        owner = identity.user_id
+    caller = await _judged(x, identity)
+    exp = identity.exp if copy else None
+    return replace(caller, owner=owner, copy=copy, private=bool(copy), exp=exp)
+
+
+async def _judged(x: Exchange, identity: Identity) -> Caller:
+    """Whether a good token is still somebody's: not logged out, and of an active user."""
     state = await token_state(x, identity)
     if state is not None:
         # Without Redis nobody here knows of all logouts: upstream is asked once, and its word is kept.

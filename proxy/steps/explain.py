@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from proxy.core import policy
 from proxy.core.cachecontrol import request_directives
+from proxy.core.granted import lacking
 from proxy.core.keys import redis_key, user_id
 from proxy.core.model import Found, Outcome, Reason, Ref, Request
 from proxy.core.resourcekeys import resource_ref
@@ -65,11 +67,19 @@ async def _lookup(x: Exchange, action: Lookup, told: dict[str, Any]) -> dict[str
     if not refs or None in refs:
         return _said(told, "BYPASS", Reason.KEY_UNUSABLE)
     told["keys"] = [redis_key(ref.key, ref.value) for ref in refs if ref is not None]
-    caller = await admitted(x, x.route.access)
+    caller = await admitted(x)
     if caller.denied is not None:
         return _said(told, "BYPASS" if caller.vouch is None else "MISS", caller.denied)
     if caller.guarded and action.many:
         return _said(told, "BYPASS", Reason.CREDENTIALS)
+    ids = {ref.value for ref in refs if ref is not None and ref.key == "id"}
+    if caller.owner is not None and ids - {caller.owner}:
+        return _said(told, "BYPASS", Reason.NOT_OWNER)
+    if caller.copy:
+        told["copy"] = "this caller's own"
+        if action.many:
+            return _said(told, "BYPASS", Reason.CALLER_COPY)
+    refs = [None if ref is None else replace(ref, slot=caller.slot(action.view)) for ref in refs]
     results = [await _stored(x, ref) for ref in refs if ref is not None]
     if len(results) > 1:
         told["stored"] = sum(would == "HIT" for would, _, _ in results)
@@ -81,7 +91,7 @@ async def _lookup(x: Exchange, action: Lookup, told: dict[str, Any]) -> dict[str
 
 async def _resource(x: Exchange, rule: Resource, told: dict[str, Any]) -> dict[str, Any]:
     told["access"] = x.route.access.value
-    caller = await admitted(x, x.route.access)
+    caller = await admitted(x)
     if caller.denied is not None:
         return _said(told, "BYPASS" if caller.vouch is None else "MISS", caller.denied)
     found = (await look_up(x, rule, caller, resource_ref(x.request.target, x.request.headers))).found
@@ -106,6 +116,9 @@ async def _introspection(x: Exchange, action: Introspect, told: dict[str, Any]) 
         return _said(told, "BYPASS", identity.reason)
     if identity is None:
         return _said(told, "BYPASS", Reason.TOKEN_MISSING)
+    lacks = lacking(x.route.require, identity.claims)
+    if lacks is not None:
+        return _said(told, "BYPASS", lacks)
     state = await token_state(x, identity)
     if state is not None:
         return _said(told, "401" if state is Reason.TOKEN_REVOKED else "BYPASS", state)
@@ -165,6 +178,10 @@ _WHY = {
     Reason.EXPIRED: "what is stored has expired",
     Reason.TOKEN_MISSING: "the route asks for a bearer token and there is none; give one with -H",
     Reason.TOKEN_KEYS_MISSING: "the key of this token is not known here (yet), so upstream decides",
+    Reason.NOT_OWNER: "the copy is another user's, and the token has no claim that `allow` lists",
+    Reason.CALLER_COPY: "an array for one caller is not put together here; upstream is asked",
+    Reason.TOKEN_SCOPE: "the token lacks a scope that the route requires; upstream decides",
+    Reason.TOKEN_CLAIM: "the token lacks the claim that the route requires; upstream decides",
     Reason.TOKEN_REVOKED: "the token was logged out; upstream is not asked",
     Reason.STORE_DOWN: "Redis is away, and with it the word of logouts elsewhere; upstream is asked",
     Reason.FENCED: "a write on this user is under way; upstream decides until it has ended",

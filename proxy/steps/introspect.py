@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from proxy.core.errors import InvalidToken
+from proxy.core.granted import lacking
 from proxy.core.model import Found, Reason, Ref, Reply
 from proxy.core.settings import Answer, Introspect
 from proxy.core.tokens import Rejected, Unproven
@@ -25,6 +26,10 @@ async def introspect(x: Exchange, action: Introspect) -> Reply:
         return await bypass(x, identity.reason)
     if identity is None:
         return await bypass(x, Reason.TOKEN_MISSING)
+    lacks = lacking(x.route.require, identity.claims)
+    if lacks is not None:
+        # Not bad, but not enough: what that means is upstream's to say.
+        return await bypass(x, lacks)
     revoked = await token_state(x, identity)
     if revoked is Reason.TOKEN_REVOKED:
         raise _refusal(x, revoked)

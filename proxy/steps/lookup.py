@@ -55,10 +55,23 @@ async def lookup(x: Exchange, action: Lookup) -> Reply:
     ref = make_ref(settings, action.by, value, view.name) if isinstance(value, str) else None
     if ref is None:
         return await bypass(x, Reason.KEY_UNUSABLE)
-    caller = await admitted(x, x.route.access)
+    caller = await admitted(x)
     if caller.denied is not None and caller.vouch is None:
         return await bypass(x, caller.denied)
-    return await answer(x, Plan(ref, view, rules_of(x, view, caller), caller))
+    if caller.owner is not None and ref.key == "id" and ref.value != caller.owner:
+        return await bypass(x, Reason.NOT_OWNER)
+    ref = replace(ref, slot=caller.slot(view.name))
+    return await answer(
+        x,
+        Plan(ref, view, rules_of(x, view, caller, exp=caller.exp), caller, usable=_owned(caller)),
+    )
+
+
+def _owned(caller: Caller) -> Callable[[Found], Reason | None] | None:
+    """Turns down the copy of another user than the one that alone may be had."""
+    if caller.owner is None:
+        return None
+    return lambda found: None if found.entry.user_id == caller.owner else Reason.NOT_OWNER
 
 
 def rules_of(
@@ -73,6 +86,8 @@ def rules_of(
         credentials_checked=not caller.guarded,
         per_token=per_token,
         token_exp=exp,
+        private=caller.private,
+        credential_headers=x.services.settings.credential_headers,
     )
 
 
@@ -151,7 +166,7 @@ async def _vouched(x: Exchange, plan: Plan, identity: Identity) -> Reply:
     result = await leases.fill_once(note, leases.landed, judge)
     if isinstance(result, Shared):
         # Upstream accepted a token; whether it was this one, and all else, is looked at anew.
-        caller = await admitted(x, x.route.access)
+        caller = await admitted(x)
         if caller.denied is not None:
             return await bypass(x, caller.denied)
         return await answer(x, replace(plan, caller=caller))
@@ -196,7 +211,8 @@ def _public(x: Exchange, entry: Entry) -> bool:
     control = parse(Headers(entry.headers).joined("cache-control"))
     if "public" in control or "s-maxage" in control:
         return True
-    return "must-revalidate" in control and "cookie" not in x.request.headers
+    others = ("cookie", *x.services.settings.credential_headers)
+    return "must-revalidate" in control and not any(name in x.request.headers for name in others)
 
 
 async def _filled(x: Exchange, plan: Plan, seen: int | None) -> Reply:
@@ -229,6 +245,10 @@ def _loader(x: Exchange, plan: Plan) -> Callable[[Ticket], Awaitable[Loaded[Repl
             return Loaded(replace(reply, body=body), None)
         verdict = admit(plan.rules, plan.ref, x.request.headers, reply, body, x.services.now())
         x.outcome.taken = verdict.taken
+        owner = plan.caller.owner
+        if verdict.entry is not None and owner not in (None, verdict.entry.user_id):
+            # Upstream showed this caller another's; who else may see it is not known here.
+            verdict = replace(verdict, entry=None, reason=Reason.NOT_OWNER)
         return Loaded(_judged(x, reply, verdict), verdict.entry)
 
     return load

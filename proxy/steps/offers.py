@@ -7,7 +7,7 @@ from proxy.core.model import Found, Outcome, Reason, Ref, Reply, Tier
 from proxy.core.offers import Hold, Offer
 from proxy.core.settings import Access, Answer, Introspect, Lookup, Route, Write
 from proxy.core.tokens import Identity, Verifier
-from proxy.steps.callers import VOUCHED, entry_state, identify
+from proxy.steps.callers import VOUCHED, entry_state, good_ref, identify
 from proxy.steps.exchange import Exchange
 
 # What a route may say for its hits to be offered. One that says anything else is walked each time.
@@ -42,16 +42,18 @@ def offered(x: Exchange, ref: Ref, found: Found, directives: RequestDirectives, 
     holds: list[Hold] = [held]
     begins, ends = entry.stored, entry.expires
     if _asks_who(x.route):
-        if any(getattr(route.action, "revoke", False) for route in x.services.settings.routes):
-            return None
         identity, verifier = identify(x), x.services.verifier
         if not isinstance(identity, Identity) or verifier is None:
             return None
         state = _state(x, identity)
         if state is None:
             return None
-        holds += [state[0], _Keys(verifier)]
-        begins, ends = _times(x, identity, begins, min(ends, state[1]))
+        # Without a note that nobody has logged it out, a token is asked about on each walk.
+        good = x.services.cache.hold(good_ref(identity))
+        if good is None:
+            return None
+        holds += [state[0], good, _Keys(verifier)]
+        begins, ends = _times(x, identity, begins, min(ends, state[1], good.entry.expires))
     counted = Outcome(
         route=x.outcome.route,
         kind=x.outcome.kind,

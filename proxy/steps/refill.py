@@ -105,6 +105,7 @@ class Fill:
             request=self._x.request.headers,
             reply=reply,
             authorized_by_rule=not self._look.caller.guarded,
+            credential_headers=self._x.services.settings.credential_headers,
             asked=began,
             now=now,
         )

@@ -39,10 +39,11 @@ async def resource(x: Exchange, rule: Resource, unkeyed: Reason | None) -> Reply
     if any(name in x.request.headers for name in _PRECONDITIONS):
         # Only the origin can tell (RFC 9110 §13.1.1).
         return await _bypass(x, rule, Reason.REQUEST_PRECONDITION)
-    caller = await admitted(x, x.route.access)
-    if caller.vouch is not None:
+    caller = await admitted(x)
+    if caller.vouch is not None and caller.note is not None and caller.denied is not None:
         view = x.services.settings.views.get(x.services.user_view)
-        return await vouched_bypass(x, caller.vouch, 0.0 if view is None else view.ttl)
+        ttl = 0.0 if view is None else view.ttl
+        return await vouched_bypass(x, caller.vouch, ttl, caller.note, caller.denied)
     if caller.denied is not None:
         return await _bypass(x, rule, caller.denied)
     x.outcome.x_cache = XCache.MISS
@@ -105,7 +106,7 @@ async def look_up(x: Exchange, rule: Resource, caller: Caller, base: Ref) -> Loo
             looked = Absent(Reason.VARY_MISS)
     if isinstance(looked, Found) and caller.guarded:
         said, _ = directives(Headers(looked.entry.headers), rule.targeted)
-        if policy.shareable(x.request.headers, said) is not None:
+        if policy.shareable(x.request.headers, said, x.services.settings.credential_headers) is not None:
             looked = Absent(Reason.CREDENTIALS)
     if isinstance(looked, Absent):
         x.outcome.reason = looked.reason
@@ -180,6 +181,7 @@ async def _head(x: Exchange, look: Look) -> Reply:
         request=x.request.headers,
         reply=lines,
         authorized_by_rule=not look.caller.guarded,
+        credential_headers=x.services.settings.credential_headers,
         asked=began,
         now=now,
     )

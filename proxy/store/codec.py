@@ -100,6 +100,11 @@ def per_token(slot: str) -> bool:
     return "#" in slot
 
 
+def is_note(slot: str) -> bool:
+    """Whether a slot holds no answer, but what is known of one token (see revocations.noted)."""
+    return slot.startswith("+good#")
+
+
 def user_key(user_id: str) -> str:
     """The key of a user's hash, or of a resource's."""
     if is_resource(user_id):

@@ -239,7 +239,7 @@ class Memory:
             self._raise_floor(user_id)
             user = self._tables.of(user_id).get(user_id)
             if user is not None:
-                entries += len(user.slots)
+                entries += sum(not codec.is_note(name) for name in user.slots)
                 links += len(user.aliases)
                 self._remove_user(user_id)
         return Evicted(entries, links)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from proxy.core.model import Batch, Entry, Evicted, Fence, Looked, Reason, Ref, Ticket
+from proxy.core.model import Batch, Entry, Evicted, Fence, Found, Looked, Reason, Ref, Ticket
 from proxy.store.fences import new_fence
 from proxy.store.held import Memory
 from proxy.store.nobodies import Alias
-from proxy.store.revocations import Revocations
+from proxy.store.revocations import Revocations, noted
 from proxy.store.slot import MemoryStats
 
 __all__ = ["MemoryStats", "MemoryStore"]
@@ -23,8 +23,8 @@ _MAX_HEARD = 10_000
 class MemoryStore(Memory):
     """The cache where there is no Redis. Nothing here fails."""
 
-    def __init__(self, max_users: int = 10000, **clocks: Callable[[], float]) -> None:
-        super().__init__(max_users, **clocks)
+    def __init__(self, max_users: int = 10000, **more: Any) -> None:
+        super().__init__(max_users, **more)
         self.revocations = Revocations(now=self._now)
 
     async def get(self, ref: Ref) -> Looked:
@@ -104,9 +104,13 @@ class MemoryStore(Memory):
             self.fences.remove(fence.batch)
         return evicted
 
-    async def token_state(self, user_id: str, token: str, until: float) -> Reason | None:  # noqa: ARG002 - the port's
+    async def token_state(self, user_id: str, token: str, until: float) -> Reason | None:
         """See Store."""
-        return self.revocations.state(token)
+        state = self.revocations.state(token)
+        ref, note = noted(user_id, token, until, self._now())
+        if state is None and not isinstance(self.look(ref), Found):
+            self.put(ref, note, self.begin())
+        return state
 
     async def revoke(self, user_id: str, token: str, until: float, name: str = "") -> None:  # noqa: ARG002 - the port's
         """See Store."""

@@ -40,6 +40,8 @@ hash_keys: {key_env: USERS_CACHE_KEY}
 encrypt: {key_env: USERS_CACHE_KEY}
 routes:
   - {match: "GET /users/{id:int}", lookup: {by: id, view: users}}
+  - {match: "GET /a/{id}", lookup: {by: id, view: users}, access: owner, allow: {claim: r, any: [a]}}
+  - {match: "GET /b/{id}", lookup: {by: id, view: users}, access: token, require: {scope: a}}
   - {match: "GET /me", introspect: {answer: view, view: users}}
   - {match: "PUT /profile", write: {evict: [{id: token}]}}
   - {match: "GET /avatars/{file:path}", resource: {}}

@@ -1,0 +1,56 @@
+"""The shape of what `routes.yaml` says of callers and of writes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta
+
+from proxy.configshapebase import KeyName, Text, Unset, told
+
+
+class Allow(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A claim that lets in."""
+
+    claim: Annotated[Text, told("The claim, as a dotted path.", "role")]
+    any: Annotated[list[Text], told("One of these is its value, a word of it, or a member.", ["admin"])]
+
+
+class Require(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """What a token must say."""
+
+    scope: (
+        Annotated[Text | list[Text], told("All of these must be in `scope` or `scp`.", "users:read")] | Unset
+    ) = UNSET
+    claim: Annotated[Text, told("A claim that must be there, as a dotted path.", "tenant")] | Unset = UNSET
+    any: Annotated[list[Text], told("One of these is the claim's value.", ["a"])] | Unset = UNSET
+
+
+Target = Annotated[
+    dict[KeyName, Annotated[str, Meta(pattern=r"^(token|(path|query|request|response)\..+)$")]],
+    Meta(extra_json_schema={"minProperties": 1, "maxProperties": 1}),
+]
+
+
+class Write(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The users that a request changes."""
+
+    evict: (
+        Annotated[
+            Literal["all"] | Annotated[list[Target], Meta(min_length=1)],
+            told(
+                "`all`, or a list of keys and where their values stand: `token`, `path.x`, `query.x`,"
+                " `request.x` or `response.x` (dotted JSON).",
+                "all",
+                [{"id": "token"}],
+            ),
+        ]
+        | Unset
+    ) = UNSET
+    revoke: (
+        Annotated[
+            Literal["token"], told("The caller's token is good no more, on every replica, until its exp.")
+        ]
+        | Unset
+    ) = UNSET

@@ -1,0 +1,46 @@
+"""The lines of a request that say who is asking, whatever they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+
+from proxy.core.headers import Headers
+
+ALWAYS = ("authorization", "cookie")
+
+# Shorter ones occur by chance.
+_SHORTEST = 8
+
+
+def has_credentials(headers: Headers, more: Iterable[str] = ()) -> bool:
+    """Whether the request says who is asking: `Authorization`, `Cookie` or a header of `more`, even empty."""
+    return any(name in headers for name in (*ALWAYS, *more))
+
+
+def fingerprint(headers: Headers, more: Iterable[str] = ()) -> str:
+    """Stands for all credentials of a request, 64 hex digits; "" for a request without any.
+
+    Only equal lines in equal order have equal fingerprints: each part is hashed with its length.
+    """
+    parts = [(name, line) for name in (*ALWAYS, *more) for line in headers.get_all(name)]
+    if not parts:
+        return ""
+    digest = sha256(b"caller")
+    for part in (text for pair in parts for text in pair):
+        raw = part.encode("utf-8", "surrogatepass")
+        digest.update(b"%d:" % len(raw))
+        digest.update(raw)
+    return digest.hexdigest()
+
+
+def reflected(headers: Headers, more: Iterable[str], *texts: bytes) -> bool:
+    """Whether an answer (`texts`: body, header values) holds what the caller proved themselves with.
+
+    Such an answer is about this caller, whatever it says of itself.
+    """
+    secrets = {line for name in ("cookie", *more) for line in headers.get_all(name)}
+    # `Bearer x` or `Basic x`: services repeat the x.
+    secrets |= {word for line in headers.get_all("authorization") for word in line.split(" ")[1:]}
+    needles = [one.encode("utf-8", "surrogatepass") for one in secrets if len(one) >= _SHORTEST]
+    return any(needle in text for needle in needles for text in texts)
