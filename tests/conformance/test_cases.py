@@ -42,6 +42,8 @@ class Origin:
         for name, value in (step.get("gives") or {}).items():
             for one in value if isinstance(value, list) else [value]:
                 headers.add(name, str(one))
+        if step.get("confuses") and "If-None-Match" in request.headers:
+            return web.Response(status=304, headers=headers)
         if step.get("validates") and request.headers.get("If-None-Match") == headers.get("ETag"):
             return web.Response(status=304, headers=headers)
         return web.Response(

@@ -29,11 +29,15 @@ class Origin:
         self.values: dict[str, str] = {}
         self.reads = 0
         self.held: asyncio.Event | None = None
+        self.write_held: asyncio.Event | None = None
         self.came = asyncio.Event()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         value = self.values.get(request.path, "first")
         if request.method == "PUT":
+            self.came.set()
+            if self.write_held is not None:
+                await self.write_held.wait()
             self.values[request.path] = await request.text()
             return web.Response(status=204)
         self.reads += 1
@@ -104,6 +108,21 @@ async def test_a_slow_fill_does_not_outlive_a_write(tmp_path: Path, redis: str |
         assert b"second" == (await one.get("/r/a")).body
         assert b"second" == (await one.get("/r/a")).body
         assert 2 == origin.reads
+
+
+async def test_nothing_is_served_from_the_cache_during_a_write(tmp_path: Path, redis: str | None) -> None:
+    """Nobody knows yet which version is right, so upstream is asked (design §7.3)."""
+    async with proxies(tmp_path, redis) as (origin, (one,)):
+        await one.get("/r/a")
+        origin.came.clear()
+        held = origin.write_held = asyncio.Event()
+        write = asyncio.create_task(put(one, "/r/a", "second"))
+        await origin.came.wait()
+
+        assert ("MISS", 2) == ((await one.get("/r/a")).x_cache, origin.reads)
+        held.set()
+        assert 204 == (await write).status
+        assert b"second" == (await one.get("/r/a")).body
 
 
 async def test_a_cold_url_costs_one_call(tmp_path: Path, redis: str | None) -> None:
