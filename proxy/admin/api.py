@@ -12,7 +12,8 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from proxy.admin.metrics import exposition
+from proxy.admin.dashboard import Dashboard
+from proxy.admin.metrics import exposition, gauges
 from proxy.admin.modes import Modes
 from proxy.admin.origin import foreign
 from proxy.admin.peers import Peers, merged
@@ -56,6 +57,7 @@ class Admin:
         self._keys = keys
         self._modes = modes or Modes(Rollout())
         self._started = time.monotonic()
+        self._dashboard = Dashboard(self._all)
         self.draining = False
         """Set when the process is about to end: `/readyz` says so, so that nobody sends it more."""
 
@@ -73,8 +75,10 @@ class Admin:
                 web.post("/evict", self._guarded(self.evict)),
                 web.get("/mode", self._guarded(self.mode)),
                 web.post("/mode", self._guarded(self.switch)),
+                *self._dashboard.routes(self._guarded),
             ]
         )
+        app.cleanup_ctx.append(self._dashboard.ticking)
         return app
 
     async def healthz(self, _: web.Request) -> web.Response:
@@ -103,10 +107,14 @@ class Admin:
 
     async def stats(self, _: web.Request) -> web.Response:
         """The counters since start."""
+        return _json(await self._all())
+
+    async def _all(self) -> dict[str, Any]:
         uptime = round(time.monotonic() - self._started, 3)
         store = dict(await self._cache.store.health())
         mine = self._counters() | {"uptime_seconds": uptime, "store": store}
-        return _json(merged([mine, *await self._peers.stats(self._token)]))
+        mine |= {"gauges": gauges(self._cache.store, store), "replicas": store.get("replicas")}
+        return merged([mine, *await self._peers.stats(self._token)])
 
     def _counters(self) -> dict[str, Any]:
         fetches = {} if self._keys is None else {"key_fetches": dict(self._keys.counters())}
@@ -114,8 +122,7 @@ class Admin:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """The counters of all workers, for Prometheus."""
-        stats = merged([self._counters(), *await self._peers.stats(self._token)])
-        body, content_type = exposition(stats, request.headers.get("Accept", ""))
+        body, content_type = exposition(await self._all(), request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def explain(self, request: web.Request) -> web.Response:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proxy import __version__
+from proxy.histogram import cumulative
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
 
 PREFIX = "user_cache_proxy"
 
 # name → (help, label, where it is in /stats): plain counts by one label of a bounded set.
 _COUNTERS = {
-    "requests": ("Requests by kind of route.", "kind", "requests"),
+    "requests_by_kind": ("Requests by kind of route.", "kind", "requests"),
     "responses": ("Responses by X-Cache.", "x_cache", "x_cache"),
     "hits": ("Hits by the tier that answered.", "tier", "tiers"),
     "misses_by_reason": ("Requests that were not hits, by reason.", "reason", "reasons"),
     "not_stored": ("Upstream answers that were not stored, by reason.", "reason", "not_stored"),
     "key_fetches": ("Fetches of the token keys, by result.", "result", "key_fetches"),
+    "evictions": ("Evictions by cause: write, operator, truth.", "cause", "evictions"),
+    "upstream_errors": ("Requests that upstream did not answer, by problem.", "problem", "upstream_errors"),
     "upstream_responses": ("Upstream answers by status class, or failed.", "status", "upstream"),
 }
 _TOTALS = {
@@ -24,15 +30,46 @@ _TOTALS = {
     "evicted_entries": "Stored answers that evictions removed.",
     "evicted_aliases": "Aliases that evictions removed.",
     "epochs_raised": "Evictions that dropped everything.",
+    "saved": "Requests that were answered without asking upstream.",
     "collapsed": "Look-ups that waited for another request's answer.",
 }
+
+
+# name → (help, unit's suffix is in the name): what workers add up.
+_GAUGES = {
+    "memory_users": "Users held in memory.",
+    "memory_bytes": "Bytes held in memory, approximately.",
+    "pending_evictions": "Evictions that Redis is still to be told of.",
+    "redis_breaker_open": "Workers that do not ask Redis at present.",
+    "feed_alive": "Workers whose lease on the feed is alive.",
+}
+_FEED = {
+    "lapses": "Times that a lease on the feed was not proven in time.",
+    "announced": "Announcements made on the feed.",
+    "waited_out": "Announcements that a replica did not acknowledge before its lease was over.",
+}
+
+
+def gauges(store: Any, health: Mapping[str, Any]) -> dict[str, float]:
+    """What one worker holds at present, as numbers that can be added up over workers."""
+    stats = getattr(store, "stats", None)
+    memory = getattr(stats, "memory", stats)
+    feed = health.get("feed", {})
+    return {
+        "memory_users": getattr(memory, "users", 0),
+        "memory_bytes": getattr(memory, "bytes", 0),
+        "pending_evictions": health.get("pending_evictions", 0),
+        "redis_breaker_open": int(health.get("breaker") == "open"),
+        "feed_alive": int(feed.get("alive", False)),
+        **{f"feed_{name}": feed.get(name, 0) for name in _FEED},
+    }
 
 
 def exposition(stats: Mapping[str, Any], accept: str) -> tuple[bytes, str]:
     """The text for one scrape and its content type, in the format that `accept` asks for."""
     from prometheus_client import CollectorRegistry
     from prometheus_client.exposition import choose_encoder
-    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 
     class Stats:
         """A collector over one snapshot."""
@@ -51,6 +88,7 @@ def exposition(stats: Mapping[str, Any], accept: str) -> tuple[bytes, str]:
             families.append(lookups)
             for name, told in _TOTALS.items():
                 families.append(CounterMetricFamily(f"{PREFIX}_{name}", told, value=stats[name]))
+            families += [*_by_route(stats), *_durations(stats), *_states(stats)]
             info = GaugeMetricFamily(f"{PREFIX}_build_info", "The version that runs.", labels=["version"])
             info.add_metric([__version__], 1)
             return [*families, info]
@@ -59,3 +97,59 @@ def exposition(stats: Mapping[str, Any], accept: str) -> tuple[bytes, str]:
     registry.register(Stats())
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type
+
+
+def _by_route(stats: Mapping[str, Any]) -> list[Metric]:
+    from prometheus_client.metrics_core import CounterMetricFamily
+
+    labels = ["route", "outcome", "reason"]
+    requests = CounterMetricFamily(f"{PREFIX}_requests", "Requests by route and outcome.", labels=labels)
+    for route, outcomes in stats["routes"].items():
+        for outcome, reasons in outcomes.items():
+            for reason, count in reasons.items():
+                requests.add_metric([route or "none", outcome, reason or "none"], count)
+    found: list[Metric] = [requests]
+    for kind, told in (
+        ("shadow", "Requests in shadow mode, by what the comparison showed."),
+        ("truth", "Hits that upstream was asked about, by what it said."),
+    ):
+        family = CounterMetricFamily(f"{PREFIX}_{kind}_checks", told, labels=["route", "verdict"])
+        for route, verdicts in stats["checks"][kind].items():
+            for verdict, count in verdicts.items():
+                family.add_metric([route, verdict], count)
+        found.append(family)
+    return found
+
+
+def _durations(stats: Mapping[str, Any]) -> list[Metric]:
+    from prometheus_client.metrics_core import HistogramMetricFamily
+
+    told = "Time up to the head of the answer, by outcome; hits before the walk are not timed."
+    requests = HistogramMetricFamily(f"{PREFIX}_request_duration_seconds", told, labels=["outcome"])
+    for outcome, one in stats["latency"].items():
+        requests.add_metric([outcome], cumulative(one), one["seconds"])
+    found: list[Metric] = [requests]
+    for name, told, place in (
+        ("upstream_duration_seconds", "Time that requests waited for upstream.", "upstream_latency"),
+        ("fence_wait_seconds", "Time until no replica could answer from memory.", "fence_wait"),
+    ):
+        family = HistogramMetricFamily(f"{PREFIX}_{name}", told)
+        family.add_metric([], cumulative(stats[place]), stats[place]["seconds"])
+        found.append(family)
+    return found
+
+
+def _states(stats: Mapping[str, Any]) -> list[Metric]:
+    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+
+    held = stats["gauges"]
+    found: list[Metric] = [GaugeMetricFamily(f"{PREFIX}_{n}", told, held[n]) for n, told in _GAUGES.items()]
+    found += [CounterMetricFamily(f"{PREFIX}_feed_{n}", told, held[f"feed_{n}"]) for n, told in _FEED.items()]
+    found.append(GaugeMetricFamily(f"{PREFIX}_workers", "Workers that answered.", stats["workers"]))
+    latency = stats["store"].get("latency_ms")
+    if latency is not None:
+        told = "Round trip to the cache's backend."
+        found.append(GaugeMetricFamily(f"{PREFIX}_redis_latency_seconds", told, latency / 1000))
+    mode = GaugeMetricFamily(f"{PREFIX}_mode", "The mode in force.", labels=["mode"])
+    mode.add_metric([stats["mode"]], 1)
+    return [*found, mode]

@@ -60,7 +60,7 @@ class Peers:
 
 
 # Figures of one process, or shared by all: adding them up would be wrong.
-_NOT_ADDED = frozenset({"hit_rate_percent", "uptime_seconds", "store", "mode"})
+_NOT_ADDED = frozenset({"hit_rate_percent", "uptime_seconds", "store", "mode", "replicas"})
 
 
 def merged(stats: Sequence[dict[str, Any]]) -> dict[str, Any]:
