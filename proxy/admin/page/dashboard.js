@@ -55,11 +55,13 @@ function show(event) {
   text("rate", lookups > 0 ? (100 * (event.hits - past.hits) / lookups).toFixed(1) : event.lookups ? (100 * event.hits / event.lookups).toFixed(1) : "–");
   text("rps", took > 0 ? whole.format((event.requests - past.requests) / took) : "0");
   const rates = seen.slice(1).map((one, i) => (one.requests - seen[i].requests) / Math.max(0.2, one.now - seen[i].now));
-  draw("rps-line", rates.map((r, i) => [(i + 180 - rates.length) / 179, r]), Math.max(...rates, 1), 200, 36);
+  draw("rps-line", rates.map((r, i) => [i / Math.max(1, rates.length - 1), r]), Math.max(...rates, 1), 200, 36);
   const old = event.history.find((one) => one[0] > event.now - 3600) || [event.now, 0, 0];
   text("rate-hour", event.lookups - old[2] > 0 ? (100 * (event.hits - old[1]) / (event.lookups - old[2])).toFixed(1) : "–");
   const hour = [...event.history, [event.now, event.hits, event.lookups]];
-  draw("hour", hour.slice(1).map((one, i) => [1 - (event.now - one[0]) / 3600, one[1] - hour[i][1], one[2] - hour[i][2]]).filter((p) => p[0] >= 0 && p[2] > 0).map((p) => [p[0], p[1] / p[2]]), 1, 720, 120);
+  const since = Math.min(3600, Math.max(30, event.now - hour[0][0]));
+  text("hour-span", since < 3570 ? span(since) : "hour");
+  draw("hour", hour.slice(1).map((one, i) => [1 - (event.now - one[0]) / since, one[1] - hour[i][1], one[2] - hour[i][2]]).filter((p) => p[0] >= 0 && p[2] > 0).map((p) => [p[0], p[1] / p[2]]), 1, 720, 120);
   const hit = event.hit_latency.p50_ms, up = event.upstream_latency.p50_ms, most = Math.max(hit || 0, up || 0) || 1;
   text("hit-ms", ms(hit)); text("up-ms", ms(up));
   $("hit-bar").value = (hit || 0) / most; $("up-bar").value = (up || 0) / most;
@@ -81,7 +83,7 @@ function show(event) {
   ]);
   rows("truth", agreement(event.truth), "off; set truth: {sample: 1%}");
   rows("shadow", agreement(event.shadow), "not in shadow mode");
-  rows("evictions", event.recent_evictions.slice(0, 8).map((one) => [span(Math.max(0, event.now - one.time)) + " ago", one.cause, one.everything ? "everybody" : one.ids.length ? "user " + one.ids.join(", ") : "–", `${one.entries} entries`]), "none yet");
+  rows("evictions", event.recent_evictions.slice(0, 8).map((one) => [span(Math.max(0, event.now - one.time)) + " ago", one.cause, one.everything ? "everybody" : one.ids.length ? "user " + one.ids.join(", ") : "–", one.entries === 1 ? "1 entry" : `${one.entries} entries`]), "none yet");
 }
 
 async function follow() {
