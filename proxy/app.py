@@ -6,13 +6,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from proxy.admin.api import Admin, guard
-from proxy.admin.modes import Modes
+from proxy.admin.modes import Modes, Note
 from proxy.admin.peers import Peers
 from proxy.answer import date_now
 from proxy.cache import UserCache, open_users
@@ -46,7 +45,7 @@ class App:
 
 @asynccontextmanager
 async def compose(
-    settings: Settings, peers: Sequence[str] = (), mode_note: Path | None = None
+    settings: Settings, peers: Sequence[str] = (), mode_note: Note | None = None
 ) -> AsyncIterator[App]:
     """Builds the proxy from its settings; on exit everything is closed in reverse order.
 

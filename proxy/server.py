@@ -20,6 +20,7 @@ import msgspec
 from aiohttp import web
 
 from proxy import logs
+from proxy.admin.modes import Note
 from proxy.app import compose
 from proxy.core.errors import ConfigError
 from proxy.core.settings import Address, Settings
@@ -87,7 +88,9 @@ async def serve(settings: Settings, place: Place | None = None, reload: Reload |
     SIGHUP asks `reload` for other settings. Sockets stay open meanwhile, so nobody is refused.
     """
     loop = asyncio.get_running_loop()
-    asked = Asked(asyncio.Event(), asyncio.Event())
+    asked = Asked(
+        asyncio.Event(), asyncio.Event(), Note(None if place is None else Path(place.folder) / "mode")
+    )
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, asked.to_stop)
     if reload is not None:
@@ -104,10 +107,11 @@ async def serve(settings: Settings, place: Place | None = None, reload: Reload |
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What signals have asked for; `any` is set with both."""
+    """What signals have asked for (`any` is set with both), and the mode that an operator has."""
 
     stop: asyncio.Event
     any: asyncio.Event
+    mode: Note
 
     def to_stop(self) -> None:
         """SIGTERM, SIGINT."""
@@ -131,9 +135,7 @@ async def _serve_with(
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
         app = await stack.enter_async_context(
-            compose(settings)
-            if place is None
-            else compose(settings, place.peers, Path(place.folder) / "mode")
+            compose(settings, [] if place is None else place.peers, asked.mode)
         )
         runner = web.AppRunner(app.admin, access_log=None)
         await runner.setup()

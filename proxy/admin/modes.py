@@ -9,15 +9,37 @@ from proxy.core.rolloutsettings import Mode
 from proxy.rollout import Rollout
 
 
-class Modes:
-    """Switches this worker's mode; `note` is the file that tells it to a worker that is started again."""
+class Note:
+    """Keeps a mode that an operator chose, over a reload, and in a file also for other and later workers."""
 
-    def __init__(self, rollout: Rollout, note: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._text = ""
+
+    def read(self) -> str:
+        """What was written last; empty where nothing was."""
+        with suppress(OSError, ValueError):
+            return self._text if self._path is None else self._path.read_text(encoding="ascii")
+        return ""
+
+    def write(self, text: str) -> None:
+        """Put in place whole: a worker that starts meanwhile must not read half a word."""
+        self._text = text
+        if self._path is not None:
+            part = self._path.with_suffix(".part")
+            part.write_text(text, encoding="ascii")
+            part.replace(self._path)
+
+
+class Modes:
+    """Switches this worker's mode. A choice holds until the settings ask for another mode than they did."""
+
+    def __init__(self, rollout: Rollout, note: Note | None = None) -> None:
         self._rollout = rollout
-        self._note = note
-        if note is not None:
-            with suppress(OSError, ValueError):
-                rollout.switch(Mode(note.read_text(encoding="ascii")))
+        self._note = note or Note()
+        before, _, chosen = self._note.read().partition(" ")
+        if before == rollout.configured.value and chosen in list(Mode):
+            rollout.switch(Mode(chosen))
 
     @property
     def told(self) -> dict[str, str]:
@@ -31,9 +53,5 @@ class Modes:
             raise ValueError(f'give {{"mode": …}} with one of {", ".join(Mode)}')
         mode = Mode(wanted)
         self._rollout.switch(mode)
-        if self._note is not None:
-            # Put in place whole: a worker that starts meanwhile must not read half a word.
-            part = self._note.with_suffix(".part")
-            part.write_text(mode.value, encoding="ascii")
-            part.replace(self._note)
+        self._note.write(f"{self._rollout.configured.value} {mode.value}")
         return mode

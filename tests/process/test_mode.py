@@ -42,6 +42,18 @@ def test_all_workers_switch_and_one_that_starts_again_keeps_to_it(valkey: Valkey
     assert "BYPASS" not in serving
 
 
+def test_a_reload_does_not_switch_on_what_an_operator_has_switched_off() -> None:
+    """SIGHUP with the settings as they were leaves the chosen mode in force."""
+    with Stub.start() as stub, Proxy.start(stub.url) as proxy:
+        proxy.ask_admin("POST", "/mode", JSON, json.dumps({"mode": "off"}))
+        proxy.send(signal.SIGHUP)
+        poll(lambda: len(proxy.told("listening")) == 2 or None, "the reload")
+        told = proxy.ask_admin("GET", "/mode").json()
+        served = caches(proxy)
+
+    assert ({"mode": "off", "configured": "serve"}, {"BYPASS"}) == (told, served)
+
+
 def workers(proxy: Proxy) -> list[int]:
     """The pids below the supervisor that run Python, not the resource tracker."""
     found = []
