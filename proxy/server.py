@@ -22,6 +22,7 @@ from aiohttp import web
 from proxy import logs
 from proxy.admin.modes import Note
 from proxy.app import compose
+from proxy.configprivacy import kept_otherwise
 from proxy.core.errors import ConfigError
 from proxy.core.settings import Address, Settings
 from proxy.crew import Crew
@@ -100,9 +101,13 @@ async def serve(settings: Settings, place: Place | None = None, reload: Reload |
         admin = None
         if place is None or place.index == 0:
             admin = stack.enter_context(contextlib.closing(listen(settings.admin, shared=False)))
-        current: Settings | None = settings
+        before, current = settings, await _serve_with(settings, place, sock, admin, asked, reload)
         while current is not None:
-            current = await _serve_with(current, place, sock, admin, asked, reload)
+            cold = kept_otherwise(before, current)
+            before, current = (
+                current,
+                await _serve_with(current, place, sock, admin, asked, reload, cold=cold),
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +135,17 @@ async def _serve_with(
     admin_sock: socket.socket | None,
     asked: Asked,
     reload: Reload | None,
+    *,
+    cold: bool = False,
 ) -> Settings | None:
-    """Serves until a signal; the settings to go on with, or None at the end."""
+    """Serves until a signal; the settings to go on with, or None. `cold`: drops everything first."""
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
         app = await stack.enter_async_context(
             compose(settings, [] if place is None else place.peers, asked.mode)
         )
+        if cold:
+            await app.cache.evict(everything=True)
         runner = web.AppRunner(app.admin, access_log=None)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

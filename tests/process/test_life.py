@@ -187,3 +187,22 @@ def test_routes_are_read_again(workers: str, tmp_path: Path, valkey: Valkey) -> 
         proxy.until("served again", lambda: lines("listening", 2 * int(workers)))
         assert ["BYPASS"] * 4 == [proxy.get("/users/1").x_cache for _ in range(4)]
         assert 0 == proxy.stop()
+
+
+def test_what_became_a_secret_is_dropped(tmp_path: Path, valkey: Valkey) -> None:
+    """A reload that adds a secret's name leaves no answer with it; another one stays warm."""
+    routes = tmp_path / "routes.yaml"
+    routes.write_text(ROUTES)
+    with (
+        Stub.start() as stub,
+        Proxy.start(stub.url, redis=valkey.url, ROUTES_FILE=str(routes)) as proxy,
+    ):
+        assert "display_name" in proxy.get("/users/1").json()
+        proxy.send(signal.SIGHUP)
+        proxy.until("again", lambda: len(proxy.told("listening")) == 2)
+        assert "HIT" == proxy.get("/users/1").x_cache
+        routes.write_text(ROUTES.replace("views:", "user: {secrets: [display_name]}\nviews:"))
+        proxy.send(signal.SIGHUP)
+        proxy.until("again", lambda: len(proxy.told("listening")) == 3)
+        answer = proxy.get("/users/1")
+        assert ("MISS", False) == (answer.x_cache, "display_name" in answer.json())
