@@ -5,6 +5,7 @@ PYTHON ?= python3
 ARGS ?=
 LOCK_ARGS ?=
 SECONDS ?= 300
+FUZZ ?= 20000
 IMAGE ?= user-cache-proxy
 CONTAINER ?= $(firstword $(foreach tool,podman docker buildah,$(if $(shell command -v $(tool) 2>/dev/null),$(tool))))
 BUILD_ARGS ?=
@@ -27,7 +28,7 @@ endef
 .DELETE_ON_ERROR:
 # The jobs share one environment and one tree: `make -j` runs them one after another, in the order given.
 .NOTPARALLEL:
-.PHONY: help run test conformance soak lint format docs lock image image-test deploy-test clean force
+.PHONY: help run test bulk fuzz conformance soak lint format docs lock image image-test deploy-test clean force
 
 # A virtual environment knows its own place, and breaks when its interpreter goes away: the stamp holds the
 # folder it was made in, and is read with that interpreter. Anything else there means: install again.
@@ -46,6 +47,12 @@ test: $(STAMP) ## run all tests (ARGS="…" is passed on to pytest)
 
 conformance: $(STAMP) ## the public HTTP cache suite through a resource route; needs node and npm (ARGS="--id …")
 	@exec $(BIN)/python -m tests.conformance $(ARGS)
+
+bulk: $(STAMP) ## 1 GiB up and down through a real process, and how far its memory moves
+	@exec $(BIN)/python -m tests.process.bulk
+
+fuzz: $(STAMP) ## throw bytes at the real server for longer (FUZZ=20000 examples of five streams each)
+	@FUZZ=$(FUZZ) exec $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 soak: $(STAMP) ## real processes under load and faults, every read judged (SECONDS=300, ARGS="--seed 2")
 	@exec $(BIN)/python -m tests.soak --seconds $(SECONDS) $(ARGS)
