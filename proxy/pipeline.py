@@ -31,6 +31,9 @@ from proxy.steps.write import write
 # RFC 6750 §3: the challenge that goes with a refused token.
 CHALLENGE = ((b"WWW-Authenticate", b'Bearer error="invalid_token"'),)
 
+# A method is text of the client. Logs and traces call others `_OTHER`, as OpenTelemetry does.
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
 
 class Pipeline:
     """Walks requests; each finished one is shown to `observe` once."""
@@ -69,7 +72,8 @@ class Pipeline:
             name = token_hex(8)
             line = (REQUEST_ID.encode("ascii"), name.encode("ascii"))
             request = replace(request, headers=Headers((*headers.raw, line)))
-        return request, Outcome(method=request.method, request_id=name, trace_id=trace_id(headers))
+        method = request.method if request.method in METHODS else "_OTHER"
+        return request, Outcome(method=method, request_id=name, trace_id=trace_id(headers))
 
     async def _walk(self, request: Request, outcome: Outcome) -> Reply:
         safe = request.method in READS or request.method in OTHER_SAFE
