@@ -24,6 +24,7 @@ from proxy.core.tokens import Identity, Rejected
 from proxy.steps import body as bodies
 from proxy.steps.callers import ending, identify, token_state, until
 from proxy.steps.exchange import Exchange
+from proxy.steps.whose import asked
 
 
 @dataclass(slots=True)
@@ -65,6 +66,8 @@ async def _write(x: Exchange, action: Write | Lookup) -> Reply:
     changed = _Changed()
     for target in targets:
         await _note(x, changed, target.key, _from_request_line(x, target))
+    if isinstance(action, Lookup) and changed.aliases and not changed.known:
+        changed.ids |= await asked(x)
     _take_in_all(x, changed, tee)
     everything = isinstance(action, Write) and action.all
     ended = ending(x) if isinstance(action, Write) and action.revoke else None

@@ -296,3 +296,17 @@ async def test_a_token_that_only_upstream_can_judge_evicts_its_user_alone() -> N
         assert "HIT" == (await b.get("/users/6")).x_cache
         refused = await b.ask("PUT", "/profile", json={"bio": "x"}, token=token_for(6) + "x")
         assert (401, "HIT") == (refused.status, (await b.get("/users/6")).x_cache)
+
+
+async def test_a_write_by_a_key_that_nobody_has_looked_up_fences_its_user() -> None:
+    """Upstream is asked whom the key names, so the user is not answered by id meanwhile."""
+    async with bench() as b:
+        await b.control(hold="update")
+        write = asyncio.ensure_future(
+            b.ask("PATCH", "/users/edsger5", json={"bio": "new"}, token=token_for(5))
+        )
+        await b.held("update", 1)
+        assert ["MISS", "MISS"] == [(await b.get("/users/5")).x_cache for _ in range(2)]
+        await b.control(release="all")
+        assert 200 == (await write).status
+        assert "new" == (await b.get("/users/5")).json()["bio"]

@@ -31,8 +31,9 @@ MARGIN = 1.5
 SHORT_LIFE = 1.5
 SHORT_LIVED = f"""
 from proxy.cli import main
+from proxy.store import bracket
 from proxy.store.writes import RedisWrites
-RedisWrites.fence.__kwdefaults__["seconds"] = {SHORT_LIFE}
+RedisWrites.fence.__kwdefaults__["seconds"] = bracket.LIFE = {SHORT_LIFE}
 main(["serve"])
 """
 
