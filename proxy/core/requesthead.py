@@ -20,6 +20,8 @@ _START: Final = re.compile(rb"(%b) ([!-\"$-~\x80-\xff]++) HTTP/([0-9])\.([0-9])"
 _FIELDS: Final = re.compile(rb"(?:%b:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+" % _TOKEN)
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _LONE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)")
+# A tab around the value is legal, and some readers then do not know the coding (RFC 9112 §6.1).
+_TABBED: Final = re.compile(rb"(?m:^)(?i:transfer-encoding|content-length):[^\r]*\t")
 _BLANK_BEFORE_COLON: Final = re.compile(rb"\r\n[^\r\n:]*[ \t]:")
 
 
@@ -44,6 +46,8 @@ def read_head(data: bytes, limits: LimitSettings) -> RequestHead:
     if start is None or _FIELDS.fullmatch(fields) is None:
         raise ClientError(400, "bad-request", _fault(line, data))
     raw = split_fields(fields)
+    if b"\t" in fields and _TABBED.search(fields) is not None:
+        raise ClientError(400, "bad-request", "A tab in a line that frames the body is refused.")
     if len(raw) > limits.fields or len(data) > limits.head:
         raise too_large()
     if len(fields) > limits.field and any(len(name) + len(value) > limits.field for name, value in raw):

@@ -70,6 +70,8 @@ def test_a_head_says_how_it_goes_on(
         (head(start=b"GET /"), "request line"),
         (head(start=b"G@T / HTTP/1.1"), "request line"),
         (head(start=b"GET / HTTP/2.0"), "HTTP/1.0 and HTTP/1.1"),
+        (head(b"Transfer-Encoding: chunked\t"), "tab"),
+        (head(b"X: 1", b"content-length:\t1"), "tab"),
     ],
 )
 def test_a_fault_is_named(data: bytes, sentence: str) -> None:
