@@ -28,7 +28,7 @@ endef
 .DELETE_ON_ERROR:
 # The jobs share one environment and one tree: `make -j` runs them one after another, in the order given.
 .NOTPARALLEL:
-.PHONY: help run test bulk fuzz conformance soak lint format docs lock image image-test deploy-test clean force
+.PHONY: help run test bulk fuzz conformance soak bench lint format docs lock image image-test deploy-test clean force
 
 # A virtual environment knows its own place, and breaks when its interpreter goes away: the stamp holds the
 # folder it was made in, and is read with that interpreter. Anything else there means: install again.
@@ -56,6 +56,9 @@ fuzz: $(STAMP) ## throw bytes at the real server for longer (FUZZ=20000 examples
 
 soak: $(STAMP) ## real processes under load and faults, every read judged (SECONDS=300, ARGS="--seed 2")
 	@exec $(BIN)/python -m tests.soak --seconds $(SECONDS) $(ARGS)
+
+bench: $(STAMP) ## compare with nginx, Varnish and HAProxy, and print the table (ARGS="hit token --rounds 1")
+	@exec $(BIN)/python -m bench $(ARGS)
 
 lint: $(STAMP) ## check style, formatting and types
 	@$(BIN)/python -m ruff check .

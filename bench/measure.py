@@ -1,0 +1,246 @@
+"""One peer under one load: processes pinned, CPU read from /proc, answers and origin counted."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import jwt
+
+from bench.peers import SECRET, Peer, Place, valkey
+
+TICK = os.sysconf("SC_CLK_TCK")
+CONNECTIONS = 32
+# Zipf's law, as look-ups of users follow it: a few are asked for all the time, most seldom.
+DRAWS = 60_000
+
+_WRK = """
+local heads = {}
+for line in io.lines("%(heads)s") do
+  local method, target, token = line:match("^(%%S+) (%%S+) ?(.*)$")
+  local headers = {Host = "users"}
+  if token ~= "" then headers["Authorization"] = "Bearer " .. token end
+  local body = method == "PUT" and '{"bio":"x"}' or nil
+  if body then headers["Content-Type"] = "application/json" end
+  heads[#heads + 1] = wrk.format(method, target, headers, body)
+end
+local order = {}
+for line in io.lines("%(order)s") do order[#order + 1] = tonumber(line) end
+local at, unique = 0, %(unique)s
+request = function()
+  at = at + 1
+  local head = heads[order[at %% #order + 1]]
+  if unique then
+    local names = "X-Request-Id: r%%d\\r\\ntraceparent: 00-%%032x-%%016x-01\\r\\n\\r\\n"
+    head = head:sub(1, -3) .. string.format(names, at, at, at)
+  end
+  return head
+end
+done = function(summary, latency)
+  local bad = summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout
+  io.write(string.format("RESULT %%d %%d %%d %%f %%f\\n", summary.requests, summary.errors.status + bad,
+    summary.duration, latency:percentile(50), latency:percentile(99)))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """`heads` are lines `METHOD target token`; `unique`: each request gets an id and a trace of its own."""
+
+    heads: tuple[str, ...]
+    unique: bool = False
+    warm: int = 3
+
+
+@dataclass
+class Run:
+    """What one run showed: CPU in microseconds a request, latencies in milliseconds, memory in MB."""
+
+    cpu: float
+    rate: float
+    p50: float
+    p99: float
+    rss: float
+    origin: int
+    failed: int
+
+
+def token(user: int) -> str:
+    """A user's token."""
+    return jwt.encode({"sub": str(user), "exp": int(time.time()) + 86400}, SECRET, algorithm="HS256")
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = [pid]
+    for one in found:
+        for thread in Path(f"/proc/{one}/task").glob("*/children"):
+            found += [int(child) for child in thread.read_text().split()]
+    return found
+
+
+def cpu_seconds(pids: Sequence[int]) -> float:
+    """What they have used, in user and system mode."""
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICK
+
+
+def memory(pids: Sequence[int]) -> float:
+    """Their resident memory in MB; what they share counts once (Pss)."""
+    total = 0
+    for pid in pids:
+        found = re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+        total += int(found[1]) if found else 0
+    return total / 1024
+
+
+class Server:
+    """A peer that runs, with an origin of its own (and a Redis, where it is asked for)."""
+
+    def __init__(self, peer: Peer, *, core: str, redis: bool) -> None:
+        self.peer = peer
+        self._folder = tempfile.TemporaryDirectory(prefix="bench-")
+        folder = Path(self._folder.name)
+        folder.chmod(0o755)
+        self._processes = []
+        origin = subprocess.Popen(
+            ["taskset", "-c", "1", sys.executable, "-m", "bench.origin"], stdout=subprocess.PIPE
+        )
+        self._processes.append(origin)
+        assert origin.stdout is not None
+        self.origin = int(origin.stdout.readline())
+        at = Place(folder, free_port(), self.origin, free_port() if redis else 0)
+        if redis:
+            self._processes.append(valkey(folder, at.redis))
+            os.sched_setaffinity(self._processes[-1].pid, {1})
+            _until_open(at.redis)
+        self.port = at.port
+        began = time.perf_counter()
+        output = (folder / "log").open("wb")
+        self.process = subprocess.Popen(
+            ["taskset", "-c", core, *peer.start(at)], stdout=output, stderr=output
+        )
+        self._processes.append(self.process)
+        try:
+            _until_open(at.port)
+        except TimeoutError:
+            self.close()
+            raise
+        self.started = time.perf_counter() - began
+
+    def origin_count(self) -> int:
+        """How many requests have reached the origin."""
+        with socket.create_connection(("127.0.0.1", self.origin)) as sock:
+            sock.sendall(b"GET /count HTTP/1.1\r\nHost: o\r\n\r\n")
+            return int(sock.recv(1000).rpartition(b"\r\n\r\n")[2])
+
+    def close(self) -> None:
+        """Ends all that was started here."""
+        for process in reversed(self._processes):
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._folder.cleanup()
+
+
+def _until_open(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with socket.socket() as sock:
+            if sock.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.005)
+    raise TimeoutError(f"nobody listens on port {port}")
+
+
+@contextmanager
+def running(peer: Peer, *, core: str = "0", redis: bool = False) -> Iterator[Server]:
+    """A server for as long as it is needed."""
+    server = Server(peer, core=core, redis=redis)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+async def warm(port: int, load: Load) -> None:
+    """Sends every head a few times, over a few connections."""
+    todo = [one for one in load.heads for _ in range(load.warm)]
+
+    async def work(part: Sequence[str]) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for line in part:
+            method, target, *credentials = line.split(" ")
+            auth = f"Authorization: Bearer {credentials[0]}\r\n" if credentials else ""
+            # As wrk writes it: the same bytes are the same head.
+            head = f"{method} {target} HTTP/1.1\r\n" + _as_wrk(auth) + "\r\n"
+            writer.write(head.encode())
+            answer = await reader.readuntil(b"\r\n\r\n")
+            found = re.search(rb"(?i)content-length: (\d+)", answer)
+            await reader.readexactly(int(found[1]) if found else 0)
+        writer.close()
+
+    await asyncio.gather(*(work(todo[i::8]) for i in range(8)))
+
+
+def _as_wrk(auth: str) -> str:
+    return "Host: users\r\n" + auth
+
+
+def measure(server: Server, load: Load, seconds: float) -> Run:
+    """One run of wrk on the other core."""
+    folder = Path(server._folder.name)  # noqa: SLF001 - one module in two classes
+    draw = random.Random(7)
+    weights = [1 / (rank + 1) for rank in range(len(load.heads))]
+    order = draw.choices(range(1, len(load.heads) + 1), weights, k=DRAWS)
+    (folder / "heads").write_text("\n".join(load.heads) + "\n")
+    (folder / "order").write_text("\n".join(map(str, order)) + "\n")
+    names = {"heads": folder / "heads", "order": folder / "order", "unique": str(load.unique).lower()}
+    (folder / "wrk.lua").write_text(_WRK % names)
+    words = ["taskset", "-c", "1", "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s"]
+    words += ["-s", str(folder / "wrk.lua"), f"http://127.0.0.1:{server.port}/"]
+    # Heads as wrk writes them are learnt here, by a run that does not count.
+    subprocess.run([*words[:5], "-c8", "-d1s", *words[-3:]], check=True, capture_output=True)
+    pids = tree(server.process.pid)
+    asked, used = server.origin_count(), cpu_seconds(pids)
+    done = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    used = cpu_seconds(pids) - used
+    found = re.search(r"RESULT (\d+) (\d+) (\d+) ([\d.]+) ([\d.]+)", done)
+    assert found is not None, done
+    count = int(found[1])
+    return Run(
+        cpu=used / count * 1e6,
+        rate=count / int(found[3]) * 1e6,
+        p50=float(found[4]) / 1000,
+        p99=float(found[5]) / 1000,
+        rss=memory(pids),
+        origin=server.origin_count() - asked,
+        failed=int(found[2]),
+    )
