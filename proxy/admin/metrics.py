@@ -49,6 +49,8 @@ _FEED = {
     "waited_out": "Announcements that a replica did not acknowledge before its lease was over.",
 }
 
+_UNTOLD = {"agree": 0, "disagree": 0}
+
 
 def gauges(store: Any, health: Mapping[str, Any]) -> dict[str, float]:
     """What one worker holds at present, as numbers that can be added up over workers."""
@@ -114,8 +116,10 @@ def _by_route(stats: Mapping[str, Any]) -> list[Metric]:
         ("truth", "Hits that upstream was asked about, by what it said."),
     ):
         family = CounterMetricFamily(f"{PREFIX}_{kind}_checks", told, labels=["route", "verdict"])
-        for route, verdicts in stats["checks"][kind].items():
-            for verdict, count in verdicts.items():
+        # From 0 on, before anything is found: Prometheus sees no increase in a count that begins at 1.
+        found_out = {route: _UNTOLD for route in stats["routes"] if route} | stats["checks"][kind]
+        for route, verdicts in found_out.items():
+            for verdict, count in (_UNTOLD | verdicts).items():
                 family.add_metric([route, verdict], count)
         found.append(family)
     return found
