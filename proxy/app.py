@@ -15,13 +15,15 @@ from proxy.admin.modes import Modes, Note
 from proxy.admin.peers import Peers
 from proxy.answer import date_now
 from proxy.cache import UserCache, open_users
+from proxy.core.issuers import Issuers, blocks_of, prover
 from proxy.core.model import Outcome, Request
+from proxy.core.ports import TokenKeys
 from proxy.core.redaction import Redactor
 from proxy.core.settings import Answer, Introspect, Lookup, Settings, TokenSettings, UpstreamSettings
 from proxy.core.tokens import Verifier
 from proxy.fastpath import Replays
 from proxy.handler import EdgeServer, make_server, require_c_parser
-from proxy.jwks import PATIENCE, KeyServer, fetch_from, split_url
+from proxy.jwks import PATIENCE, KeyServer, KeyServers, fetch_from, split_url
 from proxy.pipeline import Pipeline, unkeyed
 from proxy.requestlog import RequestLog
 from proxy.rollout import Rollout
@@ -128,17 +130,26 @@ def observers(*each: Callable[[Outcome], None]) -> Callable[[Outcome], None]:
 
 async def _keys(
     stack: AsyncExitStack, tokens: TokenSettings | None
-) -> tuple[Verifier | None, KeyServer | None]:
-    """What proves tokens, and where its keys are fetched from, if they are."""
-    if tokens is None or tokens.jwks_url is None:
-        return None if tokens is None else Verifier(tokens), None
-    # Called only once the walk has begun, when the server is there.
-    verifier = Verifier(tokens, lambda: server.unknown_kid())
-    address, target = split_url(tokens.jwks_url)
-    source = HttpUpstream(UpstreamSettings(url=address, timeout=PATIENCE, max_connections=1))
-    stack.push_async_callback(source.close)
-    server = KeyServer(fetch_from(source, target), verifier.use)
-    return verifier, await stack.enter_async_context(server)
+) -> tuple[Verifier | Issuers | None, TokenKeys | None]:
+    """What proves tokens, and where its keys are fetched from: a key server for each issuer."""
+    if tokens is None:
+        return None, None
+    servers: dict[int, KeyServer] = {}
+    # Called only once the walk has begun, when the servers are there.
+    verifier = prover(tokens, lambda number: servers[number].unknown_kid())
+    for number, (block, use) in enumerate(zip(blocks_of(tokens), verifier.users(), strict=True)):
+        if block.jwks_url is None:
+            continue
+        address, target = split_url(block.jwks_url)
+        source = HttpUpstream(UpstreamSettings(url=address, timeout=PATIENCE, max_connections=1))
+        stack.push_async_callback(source.close)
+        servers[number] = KeyServer(fetch_from(source, target), use)
+    for server in servers.values():
+        await stack.enter_async_context(server)
+    if not tokens.issuers:
+        return verifier, servers.get(0)
+    by_issuer = {str(tokens.issuers[number].issuer): server for number, server in servers.items()}
+    return verifier, KeyServers(by_issuer) if by_issuer else None
 
 
 def user_view(settings: Settings) -> str:

@@ -16,12 +16,13 @@ from proxy.configblocks import read_upstream, read_user, read_views
 from proxy.configedge import read_edge, read_limits
 from proxy.configfile import Reader
 from proxy.configgiven import NOTHING, SETTINGS, Flags, Given, Setting
+from proxy.configissuers import read_tokens, token_settings
 from proxy.configobserving import observing
 from proxy.configprivacy import PrivacyBlock, encrypt_keys, hash_keys, read_privacy
 from proxy.configresources import MEMORY, read_resource_memory
 from proxy.configrollout import RolloutBlock, read_rollout
 from proxy.configroutes import Blocks, read_routes
-from proxy.configtokens import ReadFile, TokenBlock, no_files, read_tokens
+from proxy.configtokens import ReadFile, TokenBlock, no_files
 from proxy.configwarnings import warnings
 from proxy.core.edgesettings import EdgeSettings, LimitSettings
 from proxy.core.errors import ConfigError
@@ -30,7 +31,6 @@ from proxy.core.settings import (
     Route,
     Settings,
     TlsSettings,
-    TokenSettings,
     UpstreamSettings,
     UserModel,
     View,
@@ -102,7 +102,7 @@ def parse(
         upstream=msgspec.structs.replace(file.upstream, url=given.value("UPSTREAM_URL", file.upstream.url)),
         user=msgspec.structs.replace(file.user, hash_keys=hash_keys(given, file.privacy.hash_keys, name)),
         views=_views(given, file, name),
-        tokens=_tokens(given, file.tokens, name, packaged=packaged),
+        tokens=token_settings(given, file.tokens, name, packaged=packaged),
         routes=file.routes,
         credential_headers=file.credential_headers,
         redis=RedisSettings(
@@ -145,7 +145,7 @@ class _File:
     upstream: UpstreamSettings
     user: UserModel
     views: dict[str, View]
-    tokens: TokenBlock | None
+    tokens: tuple[TokenBlock, ...]
     routes: tuple[Route, ...]
     rollout: RolloutBlock
     reject_writes: bool
@@ -161,7 +161,7 @@ class _File:
         root = None if data is None else reader.compose(data)
         if root is None:
             return cls(
-                *(UpstreamSettings(), UserModel(), {}, None, ()),
+                *(UpstreamSettings(), UserModel(), {}, (), ()),
                 *(RolloutBlock(), False, PrivacyBlock(), MEMORY, ()),
                 readable=False,
                 edge=EdgeSettings(),
@@ -171,7 +171,7 @@ class _File:
         reader.required(root, "version", _version, 1, "1")
         upstream, user = read_upstream(reader, root), read_user(reader, root)
         views, tokens = read_views(reader, root), read_tokens(reader, root, read_file)
-        routes = read_routes(reader, root, Blocks(user, tuple(views), has_tokens=tokens is not None))
+        routes = read_routes(reader, root, Blocks(user, tuple(views), has_tokens=bool(tokens)))
         reject = reader.value(root, "on_redis_loss", _on_redis_loss, False)
         rollout, privacy = read_rollout(reader, root), read_privacy(reader, root)
         memory, headers = read_resource_memory(reader, root), read_credential_headers(reader, root)
@@ -205,22 +205,6 @@ def _views(given: Given, file: _File, name: str) -> dict[str, View]:
         given.wrong("USER_CACHE_TTL", f"there is no view 'users' in {name}; add it or unset the variable")
         return file.views
     return {**file.views, "users": msgspec.structs.replace(users, ttl=ttl)}
-
-
-def _tokens(given: Given, block: TokenBlock | None, name: str, *, packaged: bool) -> TokenSettings | None:
-    if block is None:
-        return None
-    if block.secret_env is None:
-        return block.settings(None)
-    secret = given.environ.get(block.secret_env, "")
-    if not secret and packaged:
-        return None
-    if not secret:
-        given.mistakes.append(
-            f"{block.secret_env}: is not set, and the tokens block ({name}:{block.line}) needs it; "
-            "set it, or delete the tokens block"
-        )
-    return block.settings(secret)
 
 
 def _tls(given: Given) -> TlsSettings | None:

@@ -135,7 +135,8 @@ class Tokens(Block):
         | Unset
     ) = UNSET
     issuer: Annotated[
-        Text | None, told("What `iss` must be; null: not checked.", "https://login.example")
+        Text | None,
+        told("What `iss` must be; null: not checked. Required in a list.", "https://login.example"),
     ] = None
     audience: Annotated[Text | None, told("What `aud` must hold; null: not checked.", "users")] = None
     leeway: Annotated[Duration, told("For clocks that differ, on `exp` and `nbf`.", "5s")] = "0s"
@@ -231,7 +232,10 @@ class RoutesFile(Block):
     limits: Annotated[Limits, told("What one client may take.")] | Unset = UNSET
     user: Annotated[User, told("How to read a user out of an answer.")] | Unset = UNSET
     views: Annotated[dict[ViewName, View], told("The representations of a user, by name.")] = {}
-    tokens: Annotated[Tokens | None, told("How bearer tokens are proven; null: they are not.")] = None
+    tokens: Annotated[
+        Tokens | list[Tokens] | None,
+        told("How bearer tokens are proven; null: they are not. A list: several issuers, each named."),
+    ] = None
     on_redis_loss: Annotated[
         Literal["forward", "reject"],
         told(

@@ -1,4 +1,4 @@
-"""The `tokens` block of `routes.yaml`: where the keys come from, and what a good token says (design §4)."""
+"""A `tokens` block of `routes.yaml`: where the keys come from, and what a good token says (design §4)."""
 
 from __future__ import annotations
 
@@ -50,11 +50,8 @@ class TokenBlock:
         )
 
 
-def read_tokens(reader: Reader, root: Node, read_file: ReadFile = no_files) -> TokenBlock | None:
-    """The `tokens` block, without its secret; None where it is left out. `read_file` gives a file's bytes."""
-    node = root.members.get("tokens")
-    if node is None or node.kind == "null":
-        return None
+def read_block(reader: Reader, node: Node, read_file: ReadFile) -> TokenBlock:
+    """One block, without its secret. `read_file` gives a file's bytes."""
     block = reader.table(node, (*SOURCES, "algorithms", "issuer", "audience", "leeway", "subject"))
     source = _source(reader, block)
     algorithms = _algorithms(reader, block, source)

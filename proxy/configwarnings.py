@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from proxy.configaccess import PROVEN
 from proxy.configprivacy import doubts
+from proxy.core.issuers import blocks_of
 from proxy.core.settings import Answer, Introspect, Lookup, Route, Settings, UserModel
 
 
@@ -26,13 +27,18 @@ def _no_secret(settings: Settings) -> tuple[str, ...]:
 
 
 def _weak_secret(settings: Settings) -> tuple[str, ...]:
-    if settings.tokens is None or settings.tokens.secret is None:
-        return ()
-    # RFC 7518 §3.2: a key is at least as long as the hash.
-    need = max(int(name.removeprefix("HS")) // 8 for name in settings.tokens.algorithms)
-    if len(settings.tokens.secret.encode()) >= need:
-        return ()
-    return (f"tokens: the secret is shorter than {need} bytes and can be guessed; use a longer one",)
+    found = []
+    for number, block in enumerate(blocks_of(settings.tokens) if settings.tokens is not None else ()):
+        if block.secret is None:
+            continue
+        # RFC 7518 §3.2: a key is at least as long as the hash.
+        need = max(int(name.removeprefix("HS")) // 8 for name in block.algorithms)
+        if len(block.secret.encode()) < need:
+            where = f"tokens[{number}]" if settings.tokens is not block else "tokens"
+            found.append(
+                f"{where}: the secret is shorter than {need} bytes and can be guessed; use a longer one"
+            )
+    return tuple(found)
 
 
 def _unproven_fields(settings: Settings) -> tuple[str, ...]:

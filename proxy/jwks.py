@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
@@ -165,6 +165,29 @@ class KeyServer:
             await self._pause(due - self._clock(), self._unknown)
             if self._unknown.is_set():
                 await self._pause(min(due, self._began + REFETCH) - self._clock(), never)
+
+
+class KeyServers:
+    """The key servers of several issuers, as operators see them."""
+
+    def __init__(self, servers: Mapping[str, KeyServer]) -> None:
+        self._servers = servers
+
+    @property
+    def ready(self) -> bool:
+        """Whether each of them ever had a key: until then some tokens are forwarded one by one."""
+        return all(one.ready for one in self._servers.values())
+
+    def counters(self) -> dict[str, int]:
+        """Fetches by result, of all of them."""
+        each = [one.counters() for one in self._servers.values()]
+        return {result: sum(one[result] for one in each) for result in each[0]}
+
+    def health(self) -> dict[str, Any]:
+        """`{"status", "issuers": {issuer: …}}`; the status is the first that is not ok."""
+        each = {issuer: one.health() for issuer, one in self._servers.items()}
+        wrong = (one["status"] for one in each.values() if one["status"] != "ok")
+        return {"status": next(wrong, "ok"), "issuers": each}
 
 
 def lifetime(headers: Headers, now: float) -> float:

@@ -112,6 +112,7 @@ class TokenSettings(Discreet, frozen=True, kw_only=True):
     """How bearer tokens (JWT) are proven here, and with which keys: one of the first three.
 
     `public_key` is the text of a PEM file, `jwks_url` an http or https URL of a JWK set (RFC 7517).
+    With `issuers` there are several: each has its own keys, and this one has none.
     """
 
     secret: str | None = None
@@ -122,6 +123,7 @@ class TokenSettings(Discreet, frozen=True, kw_only=True):
     audience: str | None = None
     leeway: float = 0.0
     subject: tuple[str, ...] = ("sub",)
+    issuers: tuple[TokenSettings, ...] = ()
 
 
 class VarType(StrEnum):

@@ -111,6 +111,19 @@ class Verifier:
             self.generation += 1
         self._keys = keys
 
+    @property
+    def leeway(self) -> float:
+        """Seconds that its times are good beyond their end, and before their beginning."""
+        return self._settings.leeway
+
+    def users(self) -> tuple[Callable[[KeySet], None], ...]:
+        """What is told of new keys, for each block of the settings."""
+        return (self.use,)
+
+    def of(self, identity: Identity) -> Verifier:  # noqa: ARG002 - of several, one would be chosen by it
+        """The one that proved it; see Issuers."""
+        return self
+
     def has_keys(self, now: float) -> bool:
         """Whether there is any key to prove a token with."""
         return self._keys is not None and self._keys.usable(now)

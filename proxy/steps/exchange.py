@@ -10,6 +10,7 @@ from proxy.cache import UserCache
 from proxy.checks import Checks
 from proxy.core import forwarding
 from proxy.core.errors import UpstreamError
+from proxy.core.issuers import Issuers
 from proxy.core.model import Outcome, Reply, Request
 from proxy.core.ports import Upstream
 from proxy.core.redaction import Redactor
@@ -30,7 +31,7 @@ class Services:
     settings: Settings
     cache: UserCache
     upstream: Upstream
-    verifier: Verifier | None
+    verifier: Verifier | Issuers | None
     redactor: Redactor
     user_view: str
     now: Callable[[], float]

@@ -52,8 +52,9 @@ def offered(x: Exchange, ref: Ref, found: Found, directives: RequestDirectives, 
         good = x.services.cache.hold(good_ref(identity))
         if good is None:
             return None
-        holds += [state[0], good, _Keys(verifier)]
-        begins, ends = _times(x, identity, begins, min(ends, state[1], good.entry.expires))
+        holds += [state[0], good, _Keys(verifier.of(identity))]
+        leeway = verifier.of(identity).leeway
+        begins, ends = _times(identity, leeway, begins, min(ends, state[1], good.entry.expires))
     counted = Outcome(
         route=x.outcome.route,
         kind=x.outcome.kind,
@@ -105,10 +106,8 @@ def _state(x: Exchange, identity: Identity) -> tuple[Hold, float] | None:
     return None
 
 
-def _times(x: Exchange, identity: Identity, begins: float, ends: float) -> tuple[float, float]:
+def _times(identity: Identity, leeway: float, begins: float, ends: float) -> tuple[float, float]:
     """The time in which the token is good, within those bounds (RFC 7519 §4.1.4-6)."""
-    tokens = x.services.settings.tokens
-    leeway = tokens.leeway if tokens is not None else 0.0
     if identity.exp is not None:
         ends = min(ends, identity.exp + leeway)
     for claim in ("nbf", "iat"):

@@ -16,6 +16,7 @@ from typing import Any
 from proxy.core.admission import parse
 from proxy.core.claims import claimed_subject
 from proxy.core.errors import StoreError, StoresAway, UpstreamError, UpstreamTimeout
+from proxy.core.issuers import blocks_of
 from proxy.core.keys import aliases_in, dig, key_values, user_id
 from proxy.core.model import Batch, Fence, Reason, Reply
 from proxy.core.rolloutsettings import Mode
@@ -225,8 +226,10 @@ def _by_token(x: Exchange) -> list[str]:
     # Not proven here, so upstream judges it: a write that it refuses evicts nobody, and one that it accepts
     # need not drop everybody.
     tokens = x.services.settings.tokens
-    claimed = None if tokens is None else claimed_subject(x.request.headers, tokens.subject)
-    return [] if claimed is None else [claimed]
+    # Each issuer may name its users by another claim; whose word it is, nobody knows here.
+    paths = dict.fromkeys(one.subject for one in blocks_of(tokens)) if tokens is not None else {}
+    claimed = dict.fromkeys(claimed_subject(x.request.headers, path) for path in paths)
+    return [one for one in claimed if one is not None]
 
 
 async def _note(x: Exchange, changed: _Changed, key: str, values: list[str]) -> None:
