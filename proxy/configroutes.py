@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from proxy.configaccess import read_callers
 from proxy.configfile import Node, Reader
 from proxy.configresources import read_resource
-from proxy.configvalues import choice, did_you_mean, later, quoted
+from proxy.configvalues import choice, did_you_mean, dotted, later, quoted
 from proxy.core.settings import (
     Action,
     Answer,
@@ -148,23 +148,28 @@ def _variable(reader: Reader, table: Node, by: str, variables: dict[str, Var]) -
 
 
 def _introspect(reader: Reader, node: Node, template: Template, blocks: Blocks) -> Introspect | None:
-    table = reader.table(node, ("answer", "view"))
+    table = reader.table(node, ("answer", "view", "subject"))
     answer = reader.required(table, "answer", _answer, None, "view")
     view = reader.required(table, "view", _one_of("view", blocks.views), "", "users")
-    if not blocks.has_tokens:
-        sentence = "opaque tokens (no 'tokens' block) are not supported by this version; "
-        reader.wrong(node, sentence + "add a 'tokens' block or remove the route")
+    nowhere: tuple[str, ...] = ()
+    subject = reader.value(table, "subject", dotted, nowhere)
+    if blocks.has_tokens and "subject" in table:
+        reader.wrong(
+            table.members["subject"], "is for opaque tokens; give tokens.subject, or remove the block"
+        )
+    if not blocks.has_tokens and answer not in (Answer.UPSTREAM, None):
+        told = f"{answer.value!r} needs a 'tokens' block; add it, or give upstream for opaque tokens"
+        reader.wrong(table.members["answer"], told)
     for name in path_variables(template) | query_variables(template):
         reader.wrong(node, f"the variable {name!r} is not part of the key; the token alone is")
-    return Introspect(answer=answer, view=view) if answer and view else None
+    opaque = () if blocks.has_tokens else (subject,) if subject else (("sub",), blocks.user.id)
+    return Introspect(answer=answer, view=view, opaque=opaque) if answer and view else None
 
 
 def _write(reader: Reader, node: Node, template: Template, blocks: Blocks) -> Write | None:
     table = reader.table(node, ("evict", "revoke"))
     evict = table.members.get("evict")
     revoke = bool(reader.value(table, "revoke", choice("token"), ""))
-    if revoke and not blocks.has_tokens:
-        reader.wrong(table.members["revoke"], "'token' needs a 'tokens' block; add it or remove this")
     if evict is None:
         if table.kind == "map" and "revoke" not in table:
             reader.wrong(node, "has no 'evict'; give e.g. evict: [{id: token}], evict: all or revoke: token")

@@ -166,6 +166,17 @@ class Introspect(Block):
         ),
     ]
     view: Annotated[Text, told("Which representation of the user, or of the answer.", "users")]
+    subject: (
+        Annotated[
+            Dotted,
+            told(
+                "Where the user's id stands in the answer about an opaque token (no `tokens` block). "
+                "Default: `sub` and the id of a user, which must not differ.",
+                "user_id",
+            ),
+        ]
+        | Unset
+    ) = UNSET
 
 
 class Route(Block):

@@ -10,11 +10,12 @@ import orjson
 from proxy.core import policy
 from proxy.core.credentials import reflected
 from proxy.core.headers import Headers, RawHeaders
-from proxy.core.keys import Identified, identify
+from proxy.core.keys import Identified, dig, identify, user_id
 from proxy.core.model import Entry, Reason, Ref, Reply
 from proxy.core.redaction import Redactor, strip_json
 from proxy.core.representation import reflects_host, stored_headers
 from proxy.core.settings import SecretsRule, UserModel, View
+from proxy.core.tokens import is_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Rules:
 
     `credentials_checked`: the route's access rule was applied to this caller, so RFC 9111 §3.5 is met by
     it. `private`: the copy is one caller's. `per_token`: the answer belongs to one token and need not be a
-    user.
+    user. `opaque`: nothing but the answer says whose token it is, under one of these paths, and when it ends.
     """
 
     view: View
@@ -32,6 +33,7 @@ class Rules:
     secrets: SecretsRule
     credentials_checked: bool
     per_token: bool = False
+    opaque: tuple[tuple[str, ...], ...] = ()
     token_exp: float | None = None
     private: bool = False
     credential_headers: tuple[str, ...] = ()
@@ -74,7 +76,7 @@ def admit(rules: Rules, ref: Ref, request_headers: Headers, reply: Reply, body: 
         reply_headers=headers,
         authorized_by_rule=rules.credentials_checked,
         now=now,
-        token_exp=rules.token_exp,
+        token_exp=_opaque_exp(document) if rules.opaque else rules.token_exp,
         negative_allowed=not rules.per_token,
         private=rules.private,
         credential_headers=rules.credential_headers,
@@ -130,8 +132,20 @@ def _whose(rules: Rules, ref: Ref, status: int, document: Any, body: bytes) -> I
     if rules.per_token:
         if isinstance(document, dict) and document.get("active") is False:
             return Reason.NOT_A_USER
-        return Identified(ref.value, {}, None)
+        return _whose_token(rules, ref, document) if rules.opaque else Identified(ref.value, {}, None)
     return whose_user(rules.model, rules.view, ref, document)
+
+
+def _whose_token(rules: Rules, ref: Ref, document: Any) -> Identified | Reason:
+    named = {whose for path in rules.opaque if (whose := user_id(dig(document, path))) is not None}
+    # Two names for one user would leave the copy behind when the user is written under the other.
+    return Identified(named.pop(), {ref.key: ref.value}, None) if len(named) == 1 else Reason.NOT_A_USER
+
+
+def _opaque_exp(document: Any) -> float | None:
+    """RFC 7662 §2.2. What can't be read as a time is one that is over."""
+    exp = document.get("exp") if isinstance(document, dict) else None
+    return None if exp is None else float(exp) if is_time(exp) else 0.0
 
 
 def whose_user(model: UserModel, view: View, ref: Ref | None, document: Any) -> Identified | Reason:

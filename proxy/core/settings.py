@@ -174,10 +174,14 @@ class Lookup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Introspect(msgspec.Struct, frozen=True, kw_only=True):
-    """Answers about the caller's token."""
+    """Answers about the caller's token.
+
+    `opaque`: tokens can't be proven here; where the id of the user may stand in upstream's answer.
+    """
 
     answer: Answer
     view: str
+    opaque: tuple[tuple[str, ...], ...] = ()
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

@@ -61,6 +61,14 @@ def identify(x: Exchange) -> Identity | Rejected | Unproven | None:
     return verifier.verify(token, now)
 
 
+def opaque_name(x: Exchange) -> tuple[str, str] | Reason:
+    """The alias that stands for the caller's token where tokens mean nothing here."""
+    token = bearer(x.request.headers)
+    if token is None:
+        return Reason.TOKEN_MISSING
+    return token.reason if isinstance(token, Rejected) else ("token", token_hash(token))
+
+
 def ending(x: Exchange) -> Identity | None:
     """The token that a logout ends: one that is provably bad has ended already.
 

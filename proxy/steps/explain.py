@@ -18,6 +18,7 @@ from proxy.core.settings import Answer, Introspect, Lookup, Pass, Resource, Writ
 from proxy.core.tokens import Rejected, Unproven
 from proxy.steps.callers import admitted, entry_state, identify, token_state, user_state
 from proxy.steps.exchange import Exchange, Services
+from proxy.steps.introspect import opaque_ref
 from proxy.steps.lookup import make_ref
 from proxy.steps.resource import look_up
 
@@ -109,6 +110,13 @@ async def _resource(x: Exchange, rule: Resource, told: dict[str, Any]) -> dict[s
 
 async def _introspection(x: Exchange, action: Introspect, told: dict[str, Any]) -> dict[str, Any]:
     told["answer"] = action.answer.value
+    if action.opaque:
+        place = opaque_ref(x, action)
+        if isinstance(place, Reason):
+            return _said(told, "BYPASS", place)
+        told["keys"] = [redis_key(place.key, place.value)]
+        would, reason, more = await _stored(x, place)
+        return _said(told | more, would, reason)
     identity = identify(x)
     if isinstance(identity, Rejected):
         return _said(told, "401", identity.reason)

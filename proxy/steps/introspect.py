@@ -7,7 +7,7 @@ from proxy.core.granted import lacking
 from proxy.core.model import Found, Reason, Ref, Reply
 from proxy.core.settings import Answer, Introspect
 from proxy.core.tokens import Rejected, Unproven
-from proxy.steps.callers import Caller, entry_state, good_ref, identify, token_state, user_state
+from proxy.steps.callers import Caller, entry_state, good_ref, identify, opaque_name, token_state, user_state
 from proxy.steps.exchange import Exchange
 from proxy.steps.lookup import Plan, answer, bypass, rules_of, vouched_bypass
 
@@ -19,6 +19,8 @@ async def introspect(x: Exchange, action: Introspect) -> Reply:
     """
     view = x.services.settings.views[action.view]
     x.outcome.view = view.name
+    if action.opaque:
+        return await opaque(x, action)
     identity = identify(x)
     if isinstance(identity, Rejected):
         raise _refusal(x, identity.reason)
@@ -46,6 +48,26 @@ async def introspect(x: Exchange, action: Introspect) -> Reply:
     ref = Ref("id", identity.user_id, f"{view.name}#{identity.token_hash}")
     rules = rules_of(x, view, Caller(None), per_token=True, exp=identity.exp)
     return await answer(x, Plan(ref, view, rules, Caller(None)))
+
+
+async def opaque(x: Exchange, action: Introspect) -> Reply:
+    """Answers about a token that means nothing here: upstream's word on it, kept with the user it names."""
+    ref = opaque_ref(x, action)
+    if isinstance(ref, Reason):
+        return await bypass(x, ref)
+    view = x.services.settings.views[action.view]
+    rules = rules_of(x, view, Caller(None), per_token=True, opaque=action.opaque)
+    return await answer(x, Plan(ref, view, rules, Caller(None)))
+
+
+def opaque_ref(x: Exchange, action: Introspect) -> Ref | Reason:
+    """Where the answer about the caller's opaque token is kept; a reason where there is no token."""
+    if x.services.settings.tokens is not None:
+        return Reason.TOKEN_KEYS_MISSING
+    name = opaque_name(x)
+    if isinstance(name, Reason):
+        return name
+    return Ref(*name, f"{action.view}#{name[1]}")
 
 
 def _proven(x: Exchange, found: Found) -> Reason | None:

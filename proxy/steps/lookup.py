@@ -75,7 +75,13 @@ def _owned(caller: Caller) -> Callable[[Found], Reason | None] | None:
 
 
 def rules_of(
-    x: Exchange, view: View, caller: Caller, *, per_token: bool = False, exp: float | None = None
+    x: Exchange,
+    view: View,
+    caller: Caller,
+    *,
+    per_token: bool = False,
+    exp: float | None = None,
+    opaque: tuple[tuple[str, ...], ...] = (),
 ) -> Rules:
     """What this route says about its answers, for the admission."""
     return Rules(
@@ -85,6 +91,7 @@ def rules_of(
         secrets=x.route.secrets,
         credentials_checked=not caller.guarded,
         per_token=per_token,
+        opaque=opaque,
         token_exp=exp,
         private=caller.private,
         credential_headers=x.services.settings.credential_headers,

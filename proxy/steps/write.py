@@ -23,7 +23,7 @@ from proxy.core.rolloutsettings import Mode
 from proxy.core.settings import Access, Lookup, Target, Write
 from proxy.core.tokens import Identity, Rejected
 from proxy.steps import body as bodies
-from proxy.steps.callers import ending, identify, token_state, until
+from proxy.steps.callers import ending, identify, opaque_name, token_state, until
 from proxy.steps.exchange import Exchange
 from proxy.steps.whose import asked
 
@@ -76,6 +76,8 @@ async def _write(x: Exchange, action: Write | Lookup) -> Reply:
         # A logout changes no user, so one that nobody can be named for drops nobody.
         changed.known = changed.known or not action.targets
         changed.ids.update([] if ended is None else [ended.user_id])
+        if x.services.settings.tokens is None:
+            await _note_opaque(x, changed)
     fence = await _fenced(x, changed.batch(everything=everything))
     if ended is not None:
         await x.services.cache.revoke(ended.user_id, ended.token_hash, until(x, ended), fence.name)
@@ -241,6 +243,15 @@ async def _note(x: Exchange, changed: _Changed, key: str, values: list[str]) -> 
             if owner is not None:
                 changed.ids.add(owner)
                 changed.known = True
+
+
+async def _note_opaque(x: Exchange, changed: _Changed) -> None:
+    """What is known of the caller's opaque token goes, and the user whose it is."""
+    name = opaque_name(x)
+    if not isinstance(name, Reason):
+        changed.aliases.add(name)
+        owner = await x.services.cache.resolve(*name)
+        changed.ids.update([] if owner is None else [owner])
 
 
 def _texts(value: object) -> list[str]:

@@ -100,6 +100,16 @@ def per_token(slot: str) -> bool:
     return "#" in slot
 
 
+def proven_by_answer(ref: Ref) -> bool:
+    """Whether upstream's answer alone says whose this key is, as with opaque tokens."""
+    return ref.key == "token"
+
+
+def place(ref: Ref, mark: str | None) -> bytes:
+    """The mark that must be where such a key is set: it goes with a write that knew of no user to fence."""
+    return MARK + (mark or "").encode() if proven_by_answer(ref) else b""
+
+
 def is_note(slot: str) -> bool:
     """Whether a slot holds no answer, but what is known of one token (see revocations.noted)."""
     return slot.startswith("+good#")

@@ -168,6 +168,11 @@ class Memory:
             return None if stored else self._refuse()
         if ticket.seq <= self._floors.get(entry.user_id, 0):
             return self._refuse()
+        alias = (ref.key, ref.value)
+        marked = alias in self._aliases or self._nobodies.marked(alias, ticket.mark)
+        if codec.proven_by_answer(ref) and not marked:
+            # Whoever ended the token knew no user whose floor to raise; the mark is gone.
+            return self._refuse()
         self._put_slot(entry.user_id, ref.slot, slot)
         return None
 

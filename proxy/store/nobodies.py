@@ -52,6 +52,10 @@ class Nobodies:
             self._marks.popitem(last=False)
         return mark
 
+    def marked(self, alias: Alias, mark: int | None) -> bool:
+        """Whether the mark is still there."""
+        return self._marks.get(alias) == mark
+
     def put(self, ref: Ref, slot: Slot, mark: int) -> bool:
         """Stores a record in place of its mark; False where the mark is gone."""
         alias = (ref.key, ref.value)

@@ -238,7 +238,9 @@ class RedisStore:
                 return self._refuse()
             if entry.user_id is not None:
                 names = codec.aliases_of(entry)
-                await self.link.run(*(_ALIAS.call(codec.alias_key(*a), entry.user_id, life) for a in names))
+                args = (entry.user_id, life, codec.place(ref, ticket.mark))
+                if 0 in await self.link.run(*(_ALIAS.call(codec.alias_key(*a), *args) for a in names)):
+                    return self._refuse()
         return None
 
     def _refuse(self) -> Reason:

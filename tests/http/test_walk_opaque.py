@@ -1,0 +1,199 @@
+"""Opaque tokens: upstream's answer per token, kept with the user it names, on every replica."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest_asyncio
+from aiohttp import web
+
+from tests.valkey import Valkey
+from tests.walk import Bench, bench
+
+ROUTES = """version: 1
+user: {keys: {email: {path: email, ignore_case: true}}}
+views: {users: {ttl: 60s}, introspection: {ttl: 60s, negative_ttl: 30s}}
+routes:
+  - {match: "GET /users/{id:int}", lookup: {by: id, view: users}}
+  - {match: "GET /auth/introspect", introspect: {answer: upstream, view: introspection}}
+  - {match: "POST /auth/logout", write: {revoke: token}}
+"""
+
+
+class Service:
+    """A service whose tokens are `t-{user}-{n}`; what it says of them is the test's to change."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.ended: set[str] = set()
+        self.more: dict[str, Any] = {}
+        self.logout = 204
+        self.gate: asyncio.Event | None = None
+        self.waiting = asyncio.Event()
+
+    async def introspect(self, request: web.Request) -> web.Response:
+        """RFC 7662's members; 401 for a token that was logged out."""
+        self.asked += 1
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if not token.startswith("t-") or token in self.ended:
+            return web.json_response({"detail": "no"}, status=401)
+        answer = {"active": True, "sub": token.split("-")[1], **self.more}
+        if self.gate is not None:
+            self.waiting.set()
+            await self.gate.wait()
+        return web.json_response(answer)
+
+    async def user(self, request: web.Request) -> web.Response:
+        """A user, also after a write."""
+        return web.json_response({"id": int(request.match_info["id"]), "email": "a@example.com"})
+
+    async def out(self, request: web.Request) -> web.Response:
+        """Ends the token, unless told to refuse."""
+        if self.logout == 204:
+            self.ended.add(request.headers["Authorization"].removeprefix("Bearer "))
+        return web.Response(status=self.logout)
+
+    def app(self) -> web.Application:
+        """The routes."""
+        app = web.Application()
+        app.router.add_get("/auth/introspect", self.introspect)
+        app.router.add_post("/auth/logout", self.out)
+        app.router.add_get("/users/{id}", self.user)
+        app.router.add_patch("/users/{id}", self.user)
+        return app
+
+
+class Fleet:
+    """Two replicas on one Valkey, in front of one service."""
+
+    def __init__(self, service: Service, valkey: Valkey, replicas: list[Bench]) -> None:
+        self.service = service
+        self.valkey = valkey
+        self.one, self.two = replicas
+
+    async def seen(self, b: Bench, token: str) -> tuple[int, str]:
+        """Status and X-Cache of the introspection."""
+        answer = await b.get("/auth/introspect", token=token)
+        return answer.status, answer.x_cache
+
+    async def warm(self, token: str) -> None:
+        """Both replicas have the answer in memory."""
+        assert (200, "MISS") == await self.seen(self.one, token)
+        for b in (self.one, self.two, self.two):
+            assert (200, "HIT") == await self.seen(b, token)
+
+
+@pytest_asyncio.fixture(name="f")
+async def _f(tmp_path: Path) -> AsyncIterator[Fleet]:
+    service = Service()
+    async with AsyncExitStack() as stack:
+        valkey = stack.enter_context(Valkey())
+        replicas = []
+        for n in range(2):
+            path = tmp_path / str(n)
+            path.mkdir()
+            started = bench(redis=valkey.url, upstream=service.app(), routes=ROUTES, tmp_path=path)
+            replicas.append(await stack.enter_async_context(started))
+        yield Fleet(service, valkey, replicas)
+
+
+async def test_an_answer_is_kept_per_token(f: Fleet) -> None:
+    """One call a token over all replicas; Redis has the hash of the token, and no token."""
+    await f.warm("t-5-a")
+    assert (200, "MISS") == await f.seen(f.two, "t-5-b")
+
+    assert 2 == f.service.asked
+    keys = f.valkey.ask("KEYS", "*")
+    assert 2 == sum(key.startswith(b"user:token:") for key in keys)
+    held = b" ".join([*keys, *f.valkey.ask("HGETALL", "user:id:5")])
+    assert b"t-5-a" not in held
+    assert b"user:id:5" in keys
+
+
+async def test_a_write_of_the_user_takes_the_answers_along(f: Fleet) -> None:
+    """On every replica; another user's stay."""
+    await f.warm("t-5-a")
+    await f.warm("t-6-a")
+    await f.one.ask("PATCH", "/users/5", json={"is_active": False})
+
+    assert (200, "MISS") == await f.seen(f.two, "t-5-a")
+    assert (200, "HIT") == await f.seen(f.two, "t-6-a")
+
+
+async def test_a_logout_drops_the_answer_everywhere_first(f: Fleet) -> None:
+    """After the logout was answered no replica gives the answer again."""
+    for n in range(4):
+        token = f"t-5-{n}"
+        await f.warm(token)
+        assert 204 == (await (f.one, f.two)[n % 2].ask("POST", "/auth/logout", token=token)).status
+        assert [401, 401] == [(await f.seen(b, token))[0] for b in (f.one, f.two)]
+
+
+async def test_a_refused_logout_drops_nothing(f: Fleet) -> None:
+    """4xx: nothing has changed."""
+    await f.warm("t-5-a")
+    f.service.logout = 403
+    await f.one.ask("POST", "/auth/logout", token="t-5-a")
+    assert (200, "HIT") == await f.seen(f.two, "t-5-a")
+
+
+async def test_an_answer_from_before_a_logout_is_not_stored(f: Fleet) -> None:
+    """Nobody knew whose the token was, so no user could be fenced: the fill under way is refused."""
+    f.service.gate = asyncio.Event()
+    under_way = asyncio.ensure_future(f.seen(f.one, "t-5-a"))
+    await asyncio.wait_for(f.service.waiting.wait(), 5)
+    await f.two.ask("POST", "/auth/logout", token="t-5-a")
+    f.service.gate.set()
+    assert 200 == (await under_way)[0]
+    f.service.gate = None
+
+    assert [401, 401] == [(await f.seen(b, "t-5-a"))[0] for b in (f.one, f.two)]
+
+
+async def test_a_logout_ends_nobody_elses_token(f: Fleet) -> None:
+    """Nor does one without a token, or with one that nobody knows."""
+    await f.warm("t-5-a")
+    await f.one.ask("POST", "/auth/logout", token="t-9-x")
+    await f.one.ask("POST", "/auth/logout", headers={"Authorization": "Basic eA=="})
+    assert (200, "HIT") == await f.seen(f.two, "t-5-a")
+
+
+async def test_bad_tokens_are_not_remembered(f: Fleet) -> None:
+    """Neither 401 nor `active: false`: upstream is asked each time."""
+    assert [401, 401] == [(await f.seen(f.one, "garbage"))[0] for _ in range(2)]
+    f.service.more = {"active": False}
+    assert [(200, "MISS")] * 2 == [await f.seen(f.one, "t-5-a") for _ in range(2)]
+    assert 4 == f.service.asked
+
+
+async def test_an_answer_ends_with_its_exp(f: Fleet) -> None:
+    """RFC 7662: `exp` in the answer bounds the copy; one that is over or no time is not kept."""
+    f.service.more = {"exp": int(time.time()) + 20}
+    answer = await f.one.get("/auth/introspect", token="t-5-a")
+    assert 15 <= int(answer.cache_status.split("ttl=")[1].split(";")[0]) <= 20
+    for n, exp in enumerate((1, "soon", True)):
+        f.service.more = {"exp": exp}
+        assert [(200, "MISS")] * 2 == [await f.seen(f.one, f"t-6-{n}") for _ in range(2)]
+
+
+async def test_an_answer_that_names_two_users_is_not_kept(f: Fleet) -> None:
+    """A write would reach it under one of the names only; nor is one kept that names nobody."""
+    f.service.more = {"id": 7}
+    assert [(200, "MISS")] * 2 == [await f.seen(f.one, "t-5-a") for _ in range(2)]
+    f.service.more = {"id": 5}
+    assert [(200, "MISS"), (200, "HIT")] == [await f.seen(f.one, "t-5-b") for _ in range(2)]
+    f.service.more = {"sub": None}
+    assert [(200, "MISS")] * 2 == [await f.seen(f.one, "t-5-c") for _ in range(2)]
+
+
+async def test_without_a_good_header_upstream_answers(f: Fleet) -> None:
+    """Two tokens in one request might be anybody's."""
+    answer = await f.one.get("/auth/introspect")
+    assert (401, "BYPASS") == (answer.status, answer.x_cache)
+    odd = await f.one.get("/auth/introspect", headers={"Authorization": "Bearer a b"})
+    assert (401, "BYPASS", "token-malformed") == (odd.status, odd.x_cache, odd.cache_status[-15:])
