@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Iterable
 from hashlib import sha256
 
@@ -18,15 +19,16 @@ def has_credentials(headers: Headers, more: Iterable[str] = ()) -> bool:
     return any(name in headers for name in (*ALWAYS, *more))
 
 
-def fingerprint(headers: Headers, more: Iterable[str] = ()) -> str:
+def fingerprint(headers: Headers, more: Iterable[str] = (), *, secret: bytes = b"") -> str:
     """Stands for all credentials of a request, 64 hex digits; "" for a request without any.
 
-    Only equal lines in equal order have equal fingerprints: each part is hashed with its length.
+    Only equal lines in equal order have equal fingerprints: each part is hashed with its length. With a
+    `secret` it is an HMAC, so that nobody who can read Redis can guess a short password.
     """
     parts = [(name, line) for name in (*ALWAYS, *more) for line in headers.get_all(name)]
     if not parts:
         return ""
-    digest = sha256(b"caller")
+    digest = sha256(b"caller") if not secret else hmac.new(secret, b"caller", sha256)
     for part in (text for pair in parts for text in pair):
         raw = part.encode("utf-8", "surrogatepass")
         digest.update(b"%d:" % len(raw))

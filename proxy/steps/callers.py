@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from proxy.core.access import Denied, allow
+from proxy.core.claims import claimed_subject
 from proxy.core.credentials import fingerprint, has_credentials
 from proxy.core.granted import holds, lacking
-from proxy.core.keys import user_id
 from proxy.core.model import Absent, Entry, Found, Reason, Ref
 from proxy.core.settings import Access
 from proxy.core.tokens import Identity, Rejected, Unproven, bearer, is_time, token_hash, unproven_claims
@@ -61,6 +61,13 @@ def identify(x: Exchange) -> Identity | Rejected | Unproven | None:
     return verifier.verify(token, now)
 
 
+def own_copy(x: Exchange) -> str:
+    """Stands for the caller by their credentials; an HMAC where the settings hash keys."""
+    settings = x.services.settings
+    secret = next(iter(settings.user.hash_keys), b"")
+    return fingerprint(x.request.headers, settings.credential_headers, secret=secret)
+
+
 def opaque_name(x: Exchange) -> tuple[str, str] | Reason:
     """The alias that stands for the caller's token where tokens mean nothing here."""
     token = bearer(x.request.headers)
@@ -79,10 +86,11 @@ def ending(x: Exchange) -> Identity | None:
     if not isinstance(identity, Unproven) or x.services.verifier is None:
         return identity if isinstance(identity, Identity) else None
     token = bearer(x.request.headers)
-    claims = unproven_claims(token) if isinstance(token, str) else None
-    if not isinstance(token, str) or claims is None or (subject := user_id(claims.get("sub"))) is None:
+    tokens = x.services.settings.tokens
+    subject = None if tokens is None else claimed_subject(x.request.headers, tokens.subject)
+    if not isinstance(token, str) or subject is None:
         return None
-    exp = claims.get("exp")
+    exp = (unproven_claims(token) or {}).get("exp")
     return Identity(subject, {}, float(exp) if is_time(exp) else None, token_hash(token))
 
 
@@ -114,7 +122,7 @@ async def admitted(x: Exchange) -> Caller:
         if access is Access.UNSET:
             return Caller(None, guarded=True)
         return Caller(verdict.reason)
-    copy = fingerprint(x.request.headers, more) or NOBODY if access is Access.CALLER else ""
+    copy = own_copy(x) or NOBODY if access is Access.CALLER else ""
     if not isinstance(identity, Identity):
         return Caller(None, copy=copy, private=credentials)
     lacks = lacking(route.require, identity.claims)

@@ -12,6 +12,8 @@ import pytest
 
 from proxy.app import compose
 from proxy.config import load
+from proxy.core.credentials import fingerprint
+from proxy.core.headers import Headers
 from tests.valkey import Valkey
 from tests.walk import bench, token_for
 
@@ -134,3 +136,21 @@ async def test_replicas_with_another_first_key_hear_of_a_create(server: Valkey, 
         assert 200 == written.status
         answer = await at.get(target, token=reader)
         assert (200, 1) == (answer.status, answer.json()["id"])
+
+
+async def test_a_callers_own_copy_is_known_by_an_hmac(tmp_path: Path) -> None:
+    """`hash_keys`: a password in a Basic line can't be guessed from what Redis holds of it."""
+    routes = """version: 1
+views: {users: {ttl: 60s}}
+hash_keys: true
+routes: [{match: "GET /users/{id:int}", lookup: {by: id, view: users}, access: caller}]
+"""
+    basic = "Basic dXNlcjpwYXNzd29yZA=="
+    plain = fingerprint(Headers([(b"Authorization", basic.encode())]))
+    with Valkey() as valkey:
+        async with bench(redis=valkey.url, routes=routes, tmp_path=tmp_path, env=KEYS) as b:
+            seen = [(await b.get("/users/5", headers={"Authorization": basic})).x_cache for _ in range(2)]
+        held = b" ".join(valkey.ask("HKEYS", "user:id:5"))
+    assert ["MISS", "HIT"] == seen
+    assert b"v:users#" in held
+    assert plain.encode() not in held

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import jwt
 import pytest_asyncio
 from aiohttp import web
 
+from proxy.core.bearer import token_hash
 from tests.valkey import Valkey
 from tests.walk import Bench, bench, token_for
 
@@ -164,3 +166,19 @@ async def _until_back(b: Bench) -> None:
             return
         await asyncio.sleep(0.02)
     raise TimeoutError("Redis was not trusted again")
+
+
+async def test_a_logout_of_a_token_without_known_keys_reads_the_configured_claim(tmp_path: Path) -> None:
+    """No key set yet: the token's own word on its user is taken, from where the settings say it stands."""
+    routes = """version: 1
+views: {users: {ttl: 60s}}
+tokens: {jwks_url: "http://127.0.0.1:1/none", subject: user.id}
+routes: [{match: "POST /auth/logout", write: {revoke: token}}]
+"""
+    token = jwt.encode({"user": {"id": 5}, "exp": 4_000_000_000}, "a-secret-of-tests-that-is-long-enough-0")
+    service = Trusting()
+    with Valkey() as valkey:
+        started = bench(redis=valkey.url, upstream=service.app(), routes=routes, tmp_path=tmp_path)
+        async with started as b:
+            assert 204 == (await b.ask("POST", "/auth/logout", token=token)).status
+        assert [f"user:token:{token_hash(token)}".encode()] == valkey.ask("KEYS", "user:token:*")

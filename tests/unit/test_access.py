@@ -153,6 +153,15 @@ def test_fingerprints_tell_callers_apart() -> None:
     assert found[0] == fingerprint(lines(("accept", "x"), ("COOKIE", "c"), ("authorization", "ab")))
 
 
+def test_a_fingerprint_with_a_secret_is_an_hmac() -> None:
+    """Nobody who does not know the secret can find the credentials by trying."""
+    one = lines(("Authorization", "Basic eDp4"))
+    found = {fingerprint(one, secret=secret) for secret in (b"", b"a" * 32, b"b" * 32)}
+
+    assert (3, {64}) == (len(found), set(map(len, found)))
+    assert "" == fingerprint(lines(("Accept", "a")), secret=b"a" * 32)
+
+
 def test_credentials_that_an_answer_repeats() -> None:
     """A token, a cookie line or a key in the body or in a header; short ones occur by chance."""
     headers = lines(("Authorization", "Bearer abcdefgh"), ("Cookie", "s=1"), ("X-Api-Key", "0123456789"))
