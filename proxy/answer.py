@@ -12,6 +12,8 @@ from proxy.client import Client
 from proxy.core.errors import ProxyError
 from proxy.core.forwarding import reply_head
 from proxy.core.model import Reply
+from proxy.core.upgrading import switching_head
+from proxy.tunnel import Switch
 
 log = logging.getLogger("proxy.answer")
 
@@ -47,6 +49,14 @@ async def send(client: Client, reply: Reply, method: str, version: str, *, keep_
     A body that breaks off takes the connection with it, never a clean end. Raises ConnectionError.
     """
     body = reply.body
+    if isinstance(body, Switch):
+        try:
+            client.write(switching_head(reply, body.protocol))
+            await client.drain()
+            await body.join(client, *client.leave())
+        finally:
+            await body.aclose()
+        return False
     head, length, keep_alive = reply_head(
         reply, method=method, http_version=version, keep_alive=keep_alive, date=date_now()
     )

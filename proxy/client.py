@@ -173,6 +173,11 @@ class Client(Duplex):
         """Whether the next byte is the first one of a request."""
         return self._task is None and self._body is None and not self._buffer and not self.deaf
 
+    def leave(self) -> tuple[bytes, float]:
+        """For another protocol: what came ahead of it, and how long it may be silent."""
+        ahead, self._buffer = self._buffer, b""
+        return ahead, self._host.limits.tunnel_timeout
+
     def proceed(self) -> None:
         """The client may send its body."""
         if self.transport is not None and not self.gone:

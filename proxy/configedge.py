@@ -47,6 +47,7 @@ def read_limits(reader: Reader, root: Node) -> LimitSettings:
         body_timeout=reader.value(block, "body_timeout", timeout, _LIMITS.body_timeout),
         body_rate=reader.value(block, "body_rate", whole(0, 10**9, 240), _LIMITS.body_rate),
         idle_timeout=reader.value(block, "idle_timeout", duration, _LIMITS.idle_timeout),
+        tunnel_timeout=reader.value(block, "tunnel_timeout", timeout, _LIMITS.tunnel_timeout),
     )
 
 

@@ -85,3 +85,7 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     idle_timeout: Annotated[
         Duration, told("How long a connection may say nothing between requests.", "120s")
     ] = "75s"
+    tunnel_timeout: Annotated[
+        Duration,
+        told("How long a WebSocket, or what else a connection was switched to, may be silent.", "1h"),
+    ] = "10m"

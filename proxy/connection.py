@@ -21,6 +21,7 @@ from aiohttp.streams import StreamReader
 from proxy.core.errors import UpstreamError, UpstreamTimeout
 from proxy.core.framing import Framing, answer_framing
 from proxy.core.headers import RawHeaders
+from proxy.core.upgrading import check_agreed
 
 MAX_HEAD: Final = (
     64 * 1024
@@ -67,6 +68,9 @@ class Connection(BaseProtocol):
         self._left: int | None = None
         self._content: StreamReader | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._upgrade: str | None = None
+        # what came behind a 101
+        self.early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keeps the socket's readiness at hand for `is_alive`."""
@@ -82,8 +86,11 @@ class Connection(BaseProtocol):
             return False
         return self._poll is None or not self._poll.poll(0)
 
-    def begin(self, method: str) -> asyncio.Future[Head]:
-        """A new exchange; the future becomes the answer's head, or raises UpstreamError."""
+    def begin(self, method: str, upgrade: str | None = None) -> asyncio.Future[Head]:
+        """A new exchange; the future becomes the answer's head, or raises UpstreamError.
+
+        A 101 is an answer only to the request for an `upgrade`: reading pauses behind it, see `early`.
+        """
         self._parser = HttpResponseParser(
             self,
             self._loop,
@@ -95,7 +102,7 @@ class Connection(BaseProtocol):
             auto_decompress=False,
         )
         self.request_sent = self._answered = False
-        self._method = method
+        self._method, self._upgrade = method, upgrade
         self._head = self._content = None
         self._buffer = b""
         self._answer = self._loop.create_future()
@@ -242,15 +249,19 @@ class Connection(BaseProtocol):
                 return
             messages, _, _ = self._parser.feed_data(buffer[: end.end()])  # type: ignore[union-attr]
             message, content = messages[0] if messages else (None, None)
-            if message is None or message.code == 101:
+            if message is None:
                 raise ValueError("no answer")
             buffer = buffer[end.end() :]
             # 100 and 103 are between upstream and us (RFC 9110 §15.2).
-            if message.code >= 200:
+            if message.code >= 200 or message.code == 101:
                 break
         reason = message.reason.encode("utf-8", "surrogateescape")
         framing = answer_framing(self._method, message.code, reason, message.version, message.raw_headers)
         head = Head(message.code, reason, message.raw_headers, framing)
+        if head.status == 101:
+            check_agreed(self._upgrade, head.headers)
+            self.transport.pause_reading()  # type: ignore[union-attr]
+            content, framing, self.early, buffer = None, framing._replace(length=0), buffer, b""
         self._buffer = b""
         self._left = framing.length
         self._content = content if framing.length != 0 else None
@@ -262,6 +273,9 @@ class Connection(BaseProtocol):
             self._feed(buffer)
 
     def _feed(self, data: bytes) -> None:
+        if self._head is not None and self._head.status == 101:
+            self.early += data
+            return
         if self._left is not None:
             # What comes after the promised length is not content, and belongs to no other answer.
             self._spoiled |= len(data) > self._left

@@ -86,13 +86,13 @@ class Pipeline:
         match = self.match(request.method, request.target, request.headers)
         if match is None:
             outcome.reason = Reason.NO_ROUTE
-            return await send(self.services, request, outcome)
+            return await send(self.services, request, outcome, switch=True)
         outcome.route = match.route.name
         x = Exchange(self.services, request, match.route, match.values, outcome)
         action = match.route.action
         if isinstance(action, Pass):
             outcome.reason = Reason.PASS_ROUTE
-            return await x.forward()
+            return await x.forward(switch=True)
         if isinstance(action, Write) or (isinstance(action, Lookup) and match.implied):
             outcome.kind = "write"
             return await write(x, action)

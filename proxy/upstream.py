@@ -25,9 +25,11 @@ from proxy.core.errors import (
     UpstreamTimeout,
 )
 from proxy.core.forwarding import end_to_end, request_head
+from proxy.core.headers import Headers
 from proxy.core.model import Reply, Request
 from proxy.core.settings import UpstreamSettings
 from proxy.pool import Pool
+from proxy.tunnel import Switch
 
 # RFC 9110 §9.2.1: what may be asked twice when nobody knows whether the first was heard.
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -86,7 +88,7 @@ class HttpUpstream:
                 head_bytes, length = request_head(request, self._authority)
             except ValueError:
                 raise UpstreamError("The request cannot be written as HTTP.", executed=False) from None
-            answer = connection.begin(request.method)
+            answer = connection.begin(request.method, request.headers.get("upgrade"))
             if connection.write(head_bytes):
                 if request.body is None:
                     connection.request_sent = True
@@ -105,6 +107,14 @@ class HttpUpstream:
             raise
 
     def _reply(self, connection: Connection, head: Head) -> Reply:
+        if head.status == 101:
+            chosen = Headers(head.headers).joined("upgrade") or ""
+            switch = Switch(
+                connection,
+                chosen.encode("latin-1"),
+                lambda: self._pool.release(connection, reusable=False),
+            )
+            return Reply(head.status, head.reason, end_to_end(head.headers), switch)
         whole = connection.complete()
         headers = end_to_end(head.headers)
         if whole is None:

@@ -48,6 +48,8 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
     body_rate: int = 240
     # Longer than the idle time of the proxies and clients in front, so that they close first and never race.
     idle_timeout: float = 75.0
+    # Longer than any protocol's own sign of life: WebSocket clients ping every 20 s to some minutes.
+    tunnel_timeout: float = 600.0
 
 
 class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from time import perf_counter
 
 from proxy.cache import UserCache
 from proxy.checks import Checks
-from proxy.core import forwarding
+from proxy.core import forwarding, upgrading
 from proxy.core.errors import UpstreamError
 from proxy.core.issuers import Issuers
 from proxy.core.model import Outcome, Reply, Request
@@ -50,7 +50,12 @@ class Exchange:
     outcome: Outcome
 
     async def forward(
-        self, *, fill: bool = False, target: str | None = None, rewrite: Rewrite | None = None
+        self,
+        *,
+        fill: bool = False,
+        target: str | None = None,
+        rewrite: Rewrite | None = None,
+        switch: bool = False,
     ) -> Reply:
         """Upstream's answer, its head rewritten for the client; `fill` where it may be shared.
 
@@ -59,7 +64,7 @@ class Exchange:
         Raises UpstreamError.
         """
         request = self.request if target is None else replace(self.request, target=target)
-        return await send(self.services, request, self.outcome, fill=fill, rewrite=rewrite)
+        return await send(self.services, request, self.outcome, fill=fill, rewrite=rewrite, switch=switch)
 
 
 async def send(
@@ -69,11 +74,17 @@ async def send(
     *,
     fill: bool = False,
     rewrite: Rewrite | None = None,
+    switch: bool = False,
 ) -> Reply:
-    """Forwards `request` and notes in `outcome` what upstream said. Raises UpstreamError."""
+    """Forwards `request` and notes in `outcome` what upstream said. Raises UpstreamError.
+
+    `switch`: upstream may answer with another protocol, if the request asks for one.
+    """
     began = perf_counter()
     try:
         sent = forwarding.forwarded(request, fill=fill, rules=services.settings.edge)
+        if switch:
+            sent = upgrading.asking(sent, upgrading.wanted(request))
         reply = await services.upstream.send(sent if rewrite is None else rewrite(sent))
     except UpstreamError as error:
         outcome.upstream_failed, outcome.upstream_error = True, error.problem

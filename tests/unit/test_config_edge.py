@@ -24,7 +24,8 @@ def test_what_is_given_is_taken() -> None:
         b"version: 1\n"
         b"edge: {trusted_proxies: [10.1.0.0/16, 192.0.2.1], x_forwarded: replace, forwarded: true}\n"
         b"limits: {connections: 7, target: 1KiB, field: 2KiB, head: 4KiB, fields: 9, body: 1MiB,\n"
-        b"  buffer: 8KiB, head_timeout: 1s, body_timeout: 2s, body_rate: 3, idle_timeout: 4s}\n",
+        b"  buffer: 8KiB, head_timeout: 1s, body_timeout: 2s, body_rate: 3, idle_timeout: 4s,\n"
+        b"  tunnel_timeout: 5s}\n",
         "r.yaml",
         {},
     )
@@ -43,6 +44,7 @@ def test_what_is_given_is_taken() -> None:
         body_timeout=2.0,
         body_rate=3,
         idle_timeout=4.0,
+        tunnel_timeout=5.0,
     )
 
 
