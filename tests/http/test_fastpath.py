@@ -11,12 +11,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.core.model import Batch
-from proxy.core.tokenkeys import KeySet
+from proxy.core.tokenkeys import Key, KeySet
 from proxy.fastpath import LONGEST, Replays
+from proxy.store.codec import is_note
 from tests.valkey import Valkey
 from tests.walk import Bench, bench, token_for
 
@@ -219,8 +221,9 @@ async def test_a_token_ends_with_its_time() -> None:
             assert b"HTTP/1.1 401" in await c.ask(head)
 
 
-async def test_other_keys_end_all_tokens() -> None:
-    """What the old key signed is not believed once there is another."""
+@pytest.mark.parametrize("keys", [(), (Key(None, frozenset({"HS256"}), "other", b"another-secret" * 3),)])
+async def test_other_keys_end_all_tokens(keys: tuple[Key, ...]) -> None:
+    """What the old key signed is not believed once there is another, or none."""
     async with bench() as at, client(at) as c:
         head = get("/auth/me", bearer(ALICE))
         await warm(c, head)
@@ -228,9 +231,87 @@ async def test_other_keys_end_all_tokens() -> None:
             for hold in ready.offer.holds:
                 verifier = getattr(hold, "_verifier", None)
                 if verifier is not None:
-                    verifier.use(KeySet(()))
+                    verifier.use(KeySet(keys))
         async with counting(at, 0):
-            assert b"X-Cache: BYPASS" in await c.ask(head)
+            assert b"X-Cache: HIT" not in await c.ask(head)
+
+
+async def test_a_copy_that_was_refilled_replaces_the_old_one() -> None:
+    """Nothing was evicted: somebody asked for a fresh answer, and the known head gets that one."""
+    async with bench() as at, client(at) as c:
+        head = get("/users/1")
+        await warm(c, head)
+        changed = await at.ask("PUT", "/profile", token=ALICE, json={"bio": "fresh"}, base=at.stub)
+        assert 200 == changed.status
+        async with counting(at, 1):
+            assert b"fresh" not in await c.ask(head)
+        await at.get("/users/1", headers={"Cache-Control": "no-cache"})
+        async with counting(at, 0):
+            assert b"fresh" in await c.ask(head)
+        async with counting(at, 1):
+            assert b"fresh" in await c.ask(head)
+
+
+async def test_an_alias_that_moved_leads_to_its_new_owner() -> None:
+    """The former owner is still there, under the id and with the copy of before."""
+    async with bench() as at, client(at) as c:
+        users = [(await at.get(f"/users/{number}")).json() for number in (1, 2)]
+        head = get(f"/users/by-email/{users[0]['email']}", bearer(ALICE))
+        await at.get("/auth/me", token=ALICE)
+        await warm(c, head)
+        async with counting(at, 1):
+            assert b'"id":1,' in (await c.ask(head)).replace(b" ", b"")
+        assert await at.app.cache.cache_user({**users[1], "email": users[0]["email"]})
+        async with counting(at, 0):
+            assert b'"id":2,' in (await c.ask(head)).replace(b" ", b"")
+
+
+async def test_a_mode_is_in_force_with_the_next_request() -> None:
+    """Off and shadow: what is ready stays where it is, and serves again when the proxy does."""
+    async with bench() as at, client(at) as c, TestClient(TestServer(at.app.admin)) as admin:
+        head = get("/users/1")
+        await warm(c, head)
+        for mode in ("off", "shadow"):
+            await admin.post("/mode", json={"mode": mode})
+            async with counting(at, 0):
+                await c.ask(head)
+        await admin.post("/mode", json={"mode": "serve"})
+        await warm(c, head)
+        async with counting(at, 1):
+            await c.ask(head)
+
+
+@pytest.mark.parametrize("target", ["/users/by-email/{}", "/auth/me", "/auth/introspect"])
+async def test_a_logout_ends_what_is_ready_for_its_token(target: str) -> None:
+    """Hits are ready though there is a route that revokes, and the one after it is not; others' stay."""
+    async with bench() as at, client(at) as c:
+        target = target.format((await at.get("/users/2")).json()["email"])
+        one, other = (get(target, bearer(token_for(user))) for user in (1, 3))
+        for user, head in ((1, one), (3, other)):
+            await at.get("/auth/me", token=token_for(user))
+            await warm(c, head)
+        async with counting(at, 2):
+            await c.ask(one)
+            await c.ask(other)
+        await at.ask("POST", "/auth/logout", token=ALICE)
+        async with counting(at, 1):
+            assert b"X-Cache: HIT" not in await c.ask(one)
+            await c.ask(other)
+
+
+async def test_a_token_is_asked_about_again_where_its_note_is_gone() -> None:
+    """Nobody knows then whether it was logged out: one walk finds out, and is not spared."""
+    async with bench() as at, client(at) as c:
+        head = get("/auth/me", bearer(ALICE))
+        await warm(c, head)
+        store: Any = at.app.cache.store
+        user = store._users["1"]
+        (note,) = (name for name in user.slots if is_note(name))
+        store._remove_slot(user, note)
+        async with counting(at, 0):
+            await c.ask(head)
+        async with counting(at, 1):
+            await c.ask(head)
 
 
 async def test_an_expired_answer_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,10 @@ import socket
 import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -187,6 +189,32 @@ def test_routes_are_read_again(workers: str, tmp_path: Path, valkey: Valkey) -> 
         proxy.until("served again", lambda: lines("listening", 2 * int(workers)))
         assert ["BYPASS"] * 4 == [proxy.get("/users/1").x_cache for _ in range(4)]
         assert 0 == proxy.stop()
+
+
+def test_what_was_ready_is_not_given_under_other_routes(tmp_path: Path) -> None:
+    """Not on the connection that was open before the reload, nor on a new one."""
+    routes = tmp_path / "routes.yaml"
+    routes.write_text(ROUTES)
+    head = b"GET /users/1 HTTP/1.1\r\nHost: users\r\n\r\n"
+    env = {"ROUTES_FILE": str(routes), "JWT_SECRET": "x" * 40}
+    with Stub.start() as stub, Proxy.start(stub.url, **env) as proxy:
+        place = urlsplit(proxy.url)
+        with socket.create_connection((place.hostname, place.port), 10) as sock:
+            ready = []
+            for _ in range(3):
+                sock.sendall(head)
+                ready.append(b"X-Cache: HIT" in sock.recv(65536))
+            tokens = "tokens: {secret_env: JWT_SECRET}\nviews:"
+            routes.write_text(ROUTES.replace("anyone", "token").replace("views:", tokens))
+            proxy.send(signal.SIGHUP)
+            proxy.until("again", lambda: len(proxy.told("listening")) == 2)
+            late = b""
+            with suppress(ConnectionError):
+                sock.sendall(head)
+                late = sock.recv(65536)
+        assert [False, True, True] == ready
+        assert b"" == late
+        assert "HIT" != proxy.get("/users/1").x_cache
 
 
 def test_what_became_a_secret_is_dropped(tmp_path: Path, valkey: Valkey) -> None:
