@@ -11,7 +11,9 @@ from proxy.steps.callers import VOUCHED, entry_state, good_ref, identify
 from proxy.steps.exchange import Exchange
 
 # What a route may say for its hits to be offered. One that says anything else is walked each time.
-_KNOWN = frozenset({"name", "template", "action", "access", "secrets"})
+# What `allow` and `require` ask of a token is in the token: the same head gets the same answer.
+_KNOWN = frozenset({"name", "template", "action", "access", "allow", "require", "secrets"})
+_SHARED = frozenset({Access.ANYONE, Access.TOKEN, Access.OWNER, Access.UNSET})
 
 
 class _Keys:
@@ -71,9 +73,7 @@ def _plain(route: Route) -> bool:
     """Whether the route says nothing that this module does not know."""
     fields = zip(Route.__struct_fields__[::-1], Route.__struct_defaults__[::-1], strict=False)
     others = [(name, default) for name, default in fields if name not in _KNOWN]
-    return route.access in (Access.ANYONE, Access.TOKEN, Access.UNSET) and all(
-        getattr(route, name) == default for name, default in others
-    )
+    return route.access in _SHARED and all(getattr(route, name) == default for name, default in others)
 
 
 def _asks_who(route: Route) -> bool:
@@ -81,7 +81,7 @@ def _asks_who(route: Route) -> bool:
         case Introspect():
             return True
         case Lookup():
-            return route.access is Access.TOKEN
+            return route.access in (Access.TOKEN, Access.OWNER)
         case Write():
             raise AssertionError("a write is no hit")
         case _:

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -297,6 +298,47 @@ async def test_a_logout_ends_what_is_ready_for_its_token(target: str) -> None:
         async with counting(at, 1):
             assert b"X-Cache: HIT" not in await c.ask(one)
             await c.ask(other)
+
+
+_OWNERS = """
+version: 1
+upstream: {url: "{stub}"}
+tokens: {secret_env: JWT_SECRET}
+user: {keys: {email: {path: email}, username: {path: username}}, active: is_active}
+views: {users: {ttl: 60s}}
+routes:
+  - {match: "GET /users/{id:int}", lookup: {by: id, view: users}, access: owner,
+     allow: {claim: role, any: [support]}}
+  - {match: "GET /users/by-email/{email}", lookup: {by: email, view: users}, access: owner}
+  - {match: "GET /users/{username}", lookup: {by: username, view: users}, access: token,
+     require: {scope: read}}
+"""
+
+
+async def test_owners_and_who_is_allowed_get_ready_answers_and_nobody_else(tmp_path: Path) -> None:
+    """What a token is asked for is in the token: another one for the same copy is walked."""
+    async with bench(routes=_OWNERS, tmp_path=tmp_path) as at, client(at) as c:
+        user = (await at.get("/users/1", base=at.stub)).json()
+        support, reader = token_for(3, role="support"), token_for(3, scope="read")
+        email, name = f"/users/by-email/{user['email']}", f"/users/{user['username']}"
+        ready = [("/users/1", ALICE), (email, ALICE), ("/users/1", support), (name, reader)]
+        # The first request of a user is judged by upstream, and brings a new copy.
+        for target, token in reversed(ready):
+            await c.ask(get(target, bearer(token)))
+        for target, token in ready:
+            head = get(target, bearer(token))
+            await warm(c, head)
+            async with counting(at, 1):
+                await c.ask(head)
+        for target, token in ((name, ALICE), ("/users/1", reader), (email, support), (email, reader)):
+            async with counting(at, 0):
+                for _ in range(3):
+                    assert b"X-Cache: HIT" not in await c.ask(get(target, bearer(token)))
+        # The allowed one is no more active, the copy is there.
+        await at.app.cache.evict(["3"])
+        for (target, token), count in zip(ready, (1, 1, 0, 0), strict=True):
+            async with counting(at, count):
+                await c.ask(get(target, bearer(token)))
 
 
 async def test_a_token_is_asked_about_again_where_its_note_is_gone() -> None:
