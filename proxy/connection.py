@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import select
+import socket
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -77,6 +78,8 @@ class Connection(BaseProtocol):
         super().connection_made(transport)
         sock = transport.get_extra_info("socket")
         if sock is not None:
+            # A stream of events may be silent for hours; that its sender is gone must be seen some day.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             self._poll = select.poll()
             self._poll.register(sock.fileno(), select.POLLIN)
 
@@ -166,15 +169,16 @@ class Connection(BaseProtocol):
             return None
         return self._content.read_nowait()
 
-    async def read(self, timeout: float) -> bytes:
-        """The next piece of content, b"" at its end. Raises UpstreamError."""
+    async def read(self, timeout: float | None) -> bytes:
+        """The next piece of content, b"" at its end; `timeout` None: however late. Raises UpstreamError."""
         content = self._content
         if content is None:
             return b""
         data = content.read_nowait()
         if data or content.is_eof():
             return data
-        self.arm(timeout, "stopped in the middle of its answer")
+        if timeout is not None:
+            self.arm(timeout, "stopped in the middle of its answer")
         try:
             return await content.readany()
         finally:

@@ -24,7 +24,7 @@ from proxy.core.errors import (
     UpstreamRefused,
     UpstreamTimeout,
 )
-from proxy.core.forwarding import end_to_end, request_head
+from proxy.core.forwarding import end_to_end, is_event_stream, request_head
 from proxy.core.headers import Headers
 from proxy.core.model import Reply, Request
 from proxy.core.settings import UpstreamSettings
@@ -118,7 +118,9 @@ class HttpUpstream:
         whole = connection.complete()
         headers = end_to_end(head.headers)
         if whole is None:
-            return Reply(head.status, head.reason, headers, Content(connection, self._pool, self._timeout))
+            # Events come when something happens, so their silence is no failure.
+            patience = None if is_event_stream(headers) else self._timeout
+            return Reply(head.status, head.reason, headers, Content(connection, self._pool, patience))
         self._pool.release(connection, reusable=connection.finish())
         return Reply(head.status, head.reason, headers, whole)
 
@@ -191,7 +193,7 @@ class Content:
     Read to its end, it gives the connection back; closed, cancelled or forgotten before, it closes it.
     """
 
-    def __init__(self, connection: Connection, pool: Pool[Connection], timeout: float) -> None:
+    def __init__(self, connection: Connection, pool: Pool[Connection], timeout: float | None) -> None:
         self._connection: Connection | None = connection
         self._pool = pool
         self._timeout = timeout

@@ -143,6 +143,14 @@ def end_to_end(headers: RawHeaders) -> RawHeaders:
     return tuple(line for line in headers if line[0].lower() not in drop)
 
 
+def is_event_stream(headers: RawHeaders) -> bool:
+    """Whether an answer is a stream of server-sent events."""
+    return any(
+        name.lower() == b"content-type" and value.partition(b";")[0].strip().lower() == b"text/event-stream"
+        for name, value in headers
+    )
+
+
 def request_head(request: Request, authority: bytes) -> tuple[bytes, int | None]:
     """The head as bytes, and the body's length; None: there is a body, and it is sent in chunks.
 

@@ -212,6 +212,35 @@ async def test_content_comes_as_it_is_sent() -> None:
         assert (b"one", b"two") == (first, await read(reply))
 
 
+@pytest.mark.parametrize("kind", [b"text/event-stream", b"Text/Event-Stream; charset=utf-8"])
+async def test_events_may_be_long_in_coming(kind: bytes) -> None:
+    """A stream of events that is silent for longer than any other answer may be is not cut."""
+
+    async def script(wire: Wire) -> None:
+        await wire.head()
+        await wire.say(b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n\r\ndata: 1\n\n" % kind)
+        await asyncio.sleep(0.4)
+        await wire.say(b"data: 2\n\n")
+        wire.writer.close()
+
+    async with scripted(script, timeout=0.1) as at:
+        reply = await at.get()
+
+        assert b"data: 1\n\ndata: 2\n\n" == await read(reply)
+
+
+async def test_other_answers_may_not() -> None:
+    """Their silence is a failure, however alike the name of their type."""
+
+    async def script(wire: Wire) -> None:
+        await wire.head()
+        await wire.say(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-streams\r\n\r\ndata: 1\n\n")
+
+    async with scripted(script, timeout=0.1) as at:
+        with pytest.raises(UpstreamTimeout):
+            await read(await at.get())
+
+
 async def test_a_body_goes_as_it_comes() -> None:
     """Upstream has the first piece before the second one exists."""
     arrived = asyncio.Event()
