@@ -13,7 +13,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
@@ -21,7 +21,7 @@ import msgspec
 from proxy.core.errors import StoreError
 from proxy.core.model import Batch, Fence, Ref
 from proxy.core.ports import Memory
-from proxy.messages import Listening, Message, about, decode, encode
+from proxy.messages import Listening, Message, about, decode, encode, questions
 from proxy.store.link import Command, Link, Script
 
 log = logging.getLogger("proxy.feed")
@@ -202,7 +202,9 @@ class Feed:
             try:
                 async with self._listening(CHANNEL, self._own) as messages, asyncio.TaskGroup() as group:
                     group.create_task(self._renewing())
-                    await self._listen(messages)
+                    async for raw in messages:
+                        await self._take(raw)
+                    raise StoreError("the feed ended")
             except* StoreError as lost:
                 log.debug("feed lost", extra={"cause": str(lost.exceptions[0])})
             except* Exception as bug:
@@ -212,11 +214,6 @@ class Feed:
                 self._until = 0.0
                 self._sent.clear()
             await asyncio.sleep(RECONNECT_AFTER)
-
-    async def _listen(self, messages: AsyncIterator[bytes]) -> None:
-        async for raw in messages:
-            await self._take(raw)
-        raise StoreError("the feed ended")
 
     async def _renewing(self) -> None:
         while True:
@@ -239,42 +236,52 @@ class Feed:
             # Somebody else writes to our channel. What it meant is unknown, so nothing here may be trusted.
             raise StoreError("unreadable message on the feed") from None
         match message.kind:
-            case "echo":
-                self._echoed(message.number)
+            case "echo" if self._echoed(message.number) and self._standing is not None:
+                for writer, question in questions(self.replica, self._standing.told()):
+                    await self._say(writer, question)
             case "ack":
                 if message.number in self._open:
                     self._open[message.number].ack(message.sender)
             case "wake":
                 for key, value in message.aliases:
                     self._woken(key, value, bool(message.number))
-            case "drop" | "stand" | "lift" if message.sender != self.replica:
+            case "held" if self._standing is not None:
+                ended = tuple(one for one in message.fences if not self._standing.stands(one))
+                await self._say(message.sender, Message("ended", self.replica, 0, fences=ended))
+            case "drop" | "stand" | "lift" | "ended" if message.sender != self.replica:
                 await self._told(message)
 
     async def _told(self, message: Message) -> None:
         """Another replica begins, goes on with, or has ended a write."""
         batch = Batch(message.users, message.aliases, message.everything)
-        if self._standing is not None and message.kind == "lift":
-            self._standing.lift(message.fence)
+        if self._standing is not None and message.kind in ("lift", "ended"):
+            for one in message.fences or (message.fence,):
+                self._standing.lift(one)
         elif self._standing is not None and message.fence:
-            self._standing.stand(Fence(message.fence, batch), message.seconds)
+            self._standing.stand(Fence(message.fence, batch), message.seconds, message.sender)
         if message.kind == "drop":
             self._drop(batch)
-            ack = encode(Message("ack", self.replica, message.number))
-            async with self._link.bounded():
-                await self._link.run(("PUBLISH", f"{CHANNEL}:{message.sender}", ack))
+            await self._say(message.sender, Message("ack", self.replica, message.number))
 
-    def _echoed(self, number: int) -> None:
+    async def _say(self, replica: str, message: Message) -> None:
+        async with self._link.bounded():
+            await self._link.run(("PUBLISH", f"{CHANNEL}:{replica}", encode(message)))
+
+    def _echoed(self, number: int) -> bool:
+        """True where memory was off until now: fences may have been lifted, and nobody told this replica."""
         sent = self._sent.pop(number, None)
         if sent is None:
-            return
+            return False
         for older in [n for n in self._sent if n < number]:
             del self._sent[older]
-        if not self.alive:
+        again = not self.alive
+        if again:
             # Announcements of the time between may have missed this replica: nobody waited for it.
             self.lapses += 1
             self._drop(Batch(everything=True))
         self._until = max(self._until, sent + self._lease * (1 - DRIFT))
         self._proven.set()
+        return again
 
     def health(self) -> dict[str, Any]:
         """Counts; `alive`: memory is used; `settled`: writes need not wait for unlisted replicas."""

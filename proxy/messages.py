@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -12,8 +12,11 @@ from proxy.core.model import Fence
 
 
 class Message(msgspec.Struct, array_like=True, frozen=True):
-    """One message on the feed: `kind` is drop, stand, lift, ack, echo or wake; `sender` a replica, `number`
-    its count. `fence` stands around what is named for so many `seconds`, if it is given."""
+    """One message on the feed: `kind` is drop, stand, lift, held, ended, ack, echo or wake.
+
+    `sender` is a replica, `number` its count. `fence` stands around what is named for so many `seconds`, if
+    it is given. held asks the writer of `fences` which of them have ended.
+    """
 
     kind: str
     sender: str
@@ -23,6 +26,7 @@ class Message(msgspec.Struct, array_like=True, frozen=True):
     everything: bool = False
     fence: str = ""
     seconds: float = 0.0
+    fences: tuple[str, ...] = ()
 
 
 encode = msgspec.json.Encoder().encode
@@ -34,6 +38,14 @@ def about(kind: str, sender: str, number: int, fence: Fence, seconds: float) -> 
     batch = fence.batch
     named = (batch.users, batch.aliases, batch.everything)
     return Message(kind, sender, number, *named, fence.name, seconds)
+
+
+def questions(sender: str, told: Mapping[str, str]) -> list[tuple[str, Message]]:
+    """What to ask which replica about the fences that it told of, `told` being name → replica."""
+    names: dict[str, list[str]] = {}
+    for name, writer in told.items():
+        names.setdefault(writer, []).append(name)
+    return [(writer, Message("held", sender, 0, fences=tuple(fences))) for writer, fences in names.items()]
 
 
 class Listening(Protocol):

@@ -121,12 +121,20 @@ class Memory(Protocol):
         """Drops all that `batch` names."""
         ...
 
-    def stand(self, fence: Fence, seconds: float) -> None:
-        """What it names is neither answered nor stored here, for so long or until `lift`."""
+    def stand(self, fence: Fence, seconds: float, writer: str) -> None:
+        """What it names is not stored here, for so long or until `lift`; `writer` is whose it is."""
         ...
 
     def lift(self, name: str) -> None:
         """That fence is down."""
+        ...
+
+    def told(self) -> Mapping[str, str]:
+        """The fences of others that stand here, by name, with their writers."""
+        ...
+
+    def stands(self, name: str) -> bool:
+        """Whether that is a fence of this process, and still stands."""
         ...
 
 

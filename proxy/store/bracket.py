@@ -38,6 +38,9 @@ class Bracket:
         self._reject = reject
         self.deliveries: set[asyncio.Task[Evicted]] = set()
         self._renewals: dict[str, asyncio.TimerHandle] = {}
+        # Of writes under way; only theirs are renewed.
+        self._under_way: set[str] = set()
+        # Of writes that ended when the shared store could not be told. It lifts them before it is trusted.
         self._orphans: deque[Fence] = deque(maxlen=10_000)
         # Of writes under way, raised while the shared store could not be told of them.
         self._unraised: dict[str, Fence] = {}
@@ -45,17 +48,18 @@ class Bracket:
     async def fence(self, batch: Batch) -> Fence:
         """Returns when no replica can answer what `batch` names from memory."""
         fence = await self.memory.fence(batch)
+        self._under_way.add(fence.name)
         try:
             await self._raise(fence)
         except StoreError as error:
             # A fence that could not be set is an eviction that was not delivered. Should a server that hung
             # set it after all, it is to be lifted when that is back, or the user is cold until it runs out.
             self.recovery.pending.add(batch)
-            self._orphans.append(fence)
             self.recovery.failed(error, write=True)
             self._unraised[fence.name] = fence
             if self._reject:
-                del self._unraised[fence.name]
+                self._ended(fence)
+                self._orphans.append(fence)
                 await self.memory.settle(fence, None)
                 raise
         return fence
@@ -72,18 +76,23 @@ class Bracket:
         await self._raise_there(fence)
 
     async def raise_again(self) -> bool:
-        """Raises the fences of writes that began without the shared store; says if there are more by now.
+        """Raises the fences of writes that began without the shared store, and lifts those of writes that
+        ended without it once their evictions are delivered; says if there are more by now.
 
         Raises StoreError.
         """
-        while self._orphans:
-            await self.redis.writes.lift(self._orphans[0])
-            self._orphans.popleft()
         for fence in list(self._unraised.values()):
             await self._raise_there(fence)
             # A write that has ended meanwhile has evicted, or is to; its fence must not stay.
             if self._unraised.pop(fence.name, None) is None:
                 self._orphans.append(fence)
+        while self._orphans and not len(self.recovery.pending):
+            fence = self._orphans.popleft()
+            try:
+                await self.redis.writes.lift(fence, *self._standing(fence, 0.0))
+            except StoreError:
+                self._orphans.append(fence)
+                raise
         return bool(self._unraised or self._orphans)
 
     async def _raise_there(self, fence: Fence) -> None:
@@ -98,6 +107,9 @@ class Bracket:
             await self._announce(fence.batch)
 
     def _renew_later(self, fence: Fence) -> None:
+        if fence.name not in self._under_way:
+            # It ended while its fence was being raised; renewed, that would stand for ever.
+            return
         loop = asyncio.get_running_loop()
         self._renewals[fence.name] = loop.call_later(
             LIFE / 3, lambda: self._in_background(self._renew(fence))
@@ -116,22 +128,31 @@ class Bracket:
 
     async def settle(self, fence: Fence, batch: Batch | None, linger: float) -> Evicted:
         """Goes on to its end where the caller is cancelled."""
+        self._ended(fence)
+        return await asyncio.shield(self._in_background(self._settle(fence, batch, linger)))
+
+    def _ended(self, fence: Fence) -> None:
+        self._under_way.discard(fence.name)
         self._unraised.pop(fence.name, None)
         renewal = self._renewals.pop(fence.name, None)
         if renewal is not None:
             renewal.cancel()
-        return await asyncio.shield(self._in_background(self._settle(fence, batch, linger)))
 
     async def _settle(self, fence: Fence, batch: Batch | None, linger: float) -> Evicted:
         if batch is None:
             # Nothing was lost; should this fail, the fence evicts when its life is over.
-            if not self.recovery.down:
-                try:
+            try:
+                if self.recovery.down:
+                    self._orphans.append(fence)
+                else:
                     await self.redis.writes.lift(fence, *self._standing(fence, 0.0))
-                except StoreError as error:
-                    self.recovery.failed(error)
+            except StoreError as error:
+                self._orphans.append(fence)
+                self.recovery.failed(error)
             return await self.memory.settle(fence, None)
         evicted = await self._deliver(batch, NO_FENCE if linger else fence)
+        if not (evicted.delivered or linger):
+            self._orphans.append(fence)
         if linger and not self.recovery.down:
             try:
                 told = self._standing(fence, linger)

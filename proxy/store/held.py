@@ -40,7 +40,7 @@ class Memory:
         self.fences = LocalFences()
         # Those of other replicas. What they name was dropped then; until they lift it, nothing is put.
         self.heard = LocalFences()
-        self._told: dict[str, tuple[Batch, TimerHandle]] = {}
+        self._told: dict[str, tuple[Batch, TimerHandle, str]] = {}
         self._now = now
         self._monotonic = monotonic
         self._max_users = max(1, max_users)

@@ -26,6 +26,7 @@ class MemoryStore(Memory):
     def __init__(self, max_users: int = 10000, **more: Any) -> None:
         super().__init__(max_users, **more)
         self.revocations = Revocations(now=self._now)
+        self._standing: set[str] = set()
 
     async def get(self, ref: Ref) -> Looked:
         """See Store."""
@@ -60,7 +61,7 @@ class MemoryStore(Memory):
         """See Store."""
         return {"backend": "memory", "status": "ok", "latency_ms": 0.0, "users": len(self._users)}
 
-    def stand(self, fence: Fence, seconds: float) -> None:
+    def stand(self, fence: Fence, seconds: float, writer: str) -> None:
         """See ports.Memory. One that nobody lifts in time belonged to a writer that died, and evicts."""
         held = self._told.pop(fence.name, None)
         if held is None:
@@ -69,7 +70,7 @@ class MemoryStore(Memory):
         else:
             held[1].cancel()
         timer = asyncio.get_running_loop().call_later(seconds, self._died, fence.name)
-        self._told[fence.name] = (fence.batch if held is None else held[0], timer)
+        self._told[fence.name] = (fence.batch if held is None else held[0], timer, writer)
         if len(self._told) > _MAX_HEARD:
             self.lift(next(iter(self._told)))
 
@@ -79,6 +80,14 @@ class MemoryStore(Memory):
         if held is not None:
             held[1].cancel()
             self.heard.remove(held[0])
+
+    def told(self) -> dict[str, str]:
+        """See ports.Memory."""
+        return {name: writer for name, (_, _, writer) in self._told.items()}
+
+    def stands(self, name: str) -> bool:
+        """See ports.Memory."""
+        return name in self._standing
 
     def _died(self, name: str) -> None:
         self.drop_batch(self._told[name][0])
@@ -93,7 +102,9 @@ class MemoryStore(Memory):
     async def fence(self, batch: Batch) -> Fence:
         """See Store."""
         self.fences.add(batch)
-        return new_fence(batch)
+        fence = new_fence(batch)
+        self._standing.add(fence.name)
+        return fence
 
     async def settle(self, fence: Fence, batch: Batch | None, *, linger: float = 0.0) -> Evicted:
         """See Store."""
@@ -101,7 +112,7 @@ class MemoryStore(Memory):
         if linger:
             asyncio.get_running_loop().call_later(linger, self.lapse, fence, batch)
         else:
-            self.fences.remove(fence.batch)
+            self._take_down(fence)
         return evicted
 
     async def token_state(self, user_id: str, token: str, until: float) -> Reason | None:
@@ -124,7 +135,11 @@ class MemoryStore(Memory):
         """Ends a fence that lingered: whatever was done under it is over, or never was."""
         if batch is not None:
             self.drop_batch(batch)
+        self._take_down(fence)
+
+    def _take_down(self, fence: Fence) -> None:
         self.fences.remove(fence.batch)
+        self._standing.discard(fence.name)
 
     def drop_batch(self, batch: Batch) -> Evicted:
         """`drop` of all that `batch` names."""

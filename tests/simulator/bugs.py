@@ -90,7 +90,7 @@ def _epoch_late() -> Iterator[None]:
         yield
 
 
-def _forgets(self: MemoryStore, fence: Fence, seconds: float) -> None:
+def _forgets(self: MemoryStore, fence: Fence, seconds: float, writer: str) -> None:
     return None
 
 
@@ -131,11 +131,12 @@ def _never_again() -> Iterator[None]:
         yield
 
 
-def _kept(self: Feed, number: int) -> None:
+def _kept(self: Feed, number: int) -> bool:
     sent = self._sent.pop(number, None)
     if sent is not None:
         self._until = max(self._until, sent + self._lease * 0.95)
         self._proven.set()
+    return False
 
 
 async def _forgotten(self: Recovery) -> None:

@@ -1,0 +1,90 @@
+"""A fence ends with its write, everywhere: whatever was lost on the way, no user stays cold. Real Valkey."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from proxy import feed
+from proxy.cache import UserCache
+from proxy.core.model import Batch, Fence
+from tests.contract.kit import until
+from tests.replicas import USER, replicas
+from tests.valkey import Valkey
+
+BATCH = Batch(("42",))
+
+
+def told(cache: UserCache) -> int:
+    """Fences of others that stand there."""
+    return int(cache.store.memory.heard.standing)  # type: ignore[attr-defined]
+
+
+def down(cache: UserCache) -> bool:
+    """Redis is not trusted there."""
+    return bool(cache.store.recovery.down)  # type: ignore[attr-defined]
+
+
+async def test_a_replica_whose_feed_was_cut_asks_what_has_ended(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It heard of two fences; one is lifted while it hears nothing, the other one goes on standing."""
+    async with replicas(valkey.url, 2) as (one, other):
+        ended, going_on = await one.fence(BATCH), await one.fence(Batch(("43",)))
+        assert 2 == told(other)
+        monkeypatch.setattr(feed, "RECONNECT_AFTER", 0.5)
+        valkey.ask("CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: not other.store._feed.alive)  # type: ignore[attr-defined]
+        await one.settle(ended, None)
+        assert 2 == told(other)
+
+        await until(lambda: told(other) == 1)
+        assert await other.cache_user(USER)
+        assert not await other.cache_user(USER | {"id": 43})
+        await one.settle(going_on, None)
+        await until(lambda: told(other) == 0)
+
+
+@pytest.mark.parametrize("batch", [None, BATCH], ids=["refused", "done"])
+async def test_a_write_that_ended_during_an_outage(valkey: Valkey, batch: Batch | None) -> None:
+    """Its fence was raised before; it is lifted before Redis is trusted again, in Redis and everywhere."""
+    async with replicas(valkey.url, 2) as (one, other):
+        fence = await one.fence(BATCH)
+        valkey.ask("SAVE")
+        valkey.kill()
+        await one.settle(fence, batch)
+        await until(lambda: down(one) and down(other))
+        valkey.start()
+
+        await until(lambda: not (down(one) or down(other) or told(other)))
+        assert 0 == valkey.ask("HEXISTS", "user:id:42", "fence")
+        assert await other.cache_user(USER)
+    # The next test's server is not to find this one's snapshot.
+    valkey.flush()
+    valkey.ask("SAVE")
+
+
+async def test_a_write_that_ends_while_its_fence_is_raised_late(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began in an outage. Nobody renews its fence, or its user would be cold for ever."""
+    async with replicas(valkey.url, 1) as (one,):
+        valkey.kill()
+        fence = await one.fence(BATCH)
+        assert down(one)
+        writes = one.store.redis.writes  # type: ignore[attr-defined]
+        raising = writes.fence
+
+        async def ends(raised: Fence, *commands: Any, **more: Any) -> Any:
+            replies = await raising(raised, *commands, **more)
+            if raised == fence:
+                await one.settle(fence, BATCH)
+            return replies
+
+        monkeypatch.setattr(writes, "fence", ends)
+        valkey.start()
+
+        await until(lambda: not down(one))
+        assert {} == one.store.bracket._renewals  # type: ignore[attr-defined]
+        assert 0 == valkey.ask("HEXISTS", "user:id:42", "fence")
