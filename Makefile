@@ -6,6 +6,7 @@ ARGS ?=
 LOCK_ARGS ?=
 SECONDS ?= 300
 FUZZ ?= 20000
+HOST ?= http://127.0.0.1:8080
 IMAGE ?= user-cache-proxy
 CONTAINER ?= $(firstword $(foreach tool,podman docker buildah,$(if $(shell command -v $(tool) 2>/dev/null),$(tool))))
 BUILD_ARGS ?=
@@ -28,7 +29,7 @@ endef
 .DELETE_ON_ERROR:
 # The jobs share one environment and one tree: `make -j` runs them one after another, in the order given.
 .NOTPARALLEL:
-.PHONY: help run test bulk fuzz conformance soak bench lint format docs lock image image-test deploy-test metrics-test clean force
+.PHONY: help run test bulk fuzz conformance soak bench lint format docs lock image image-test deploy-test metrics-test loadtest clean force
 
 # A virtual environment knows its own place, and breaks when its interpreter goes away: the stamp holds the
 # folder it was made in, and is read with that interpreter. Anything else there means: install again.
@@ -59,6 +60,13 @@ soak: $(STAMP) ## real processes under load and faults, every read judged (SECON
 
 bench: $(STAMP) ## compare with nginx, Varnish and HAProxy, and print the table (ARGS="hit token --rounds 1")
 	@exec $(BIN)/python -m bench $(ARGS)
+
+# locust brings much of its own, so it lives beside the environment of the product, with exact versions.
+loadtest: ## load a running demo with locust (ARGS="--web-port 8089": with its page)
+	@test build/loadtest/.installed -nt loadtest/requirements.txt || { $(check-python) && \
+		echo "installing locust into build/loadtest …" && $(PYTHON) -m venv build/loadtest && \
+		build/loadtest/bin/python $(PIP) -r loadtest/requirements.txt && touch build/loadtest/.installed; }
+	@exec build/loadtest/bin/locust -f loadtest/locustfile.py --host $(HOST) $(or $(ARGS),--headless --users 50 --spawn-rate 25 --run-time 30s --only-summary)
 
 lint: $(STAMP) ## check style, formatting and types
 	@$(BIN)/python -m ruff check .

