@@ -64,7 +64,7 @@ async def compose(
             UserCache(
                 open_users(settings.redis, settings.memory_entries, settings.resource_memory),
                 model=settings.user,
-                wait_timeout=settings.upstream.timeout,
+                wait_timeout=settings.upstream.until_head,
             )
         )
         cache.warm_up()

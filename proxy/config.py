@@ -12,7 +12,7 @@ import msgspec
 
 from proxy import configvalues as values
 from proxy.configaccess import read_credential_headers
-from proxy.configblocks import read_upstream, read_user, read_views
+from proxy.configblocks import read_user, read_views
 from proxy.configedge import read_edge, read_limits
 from proxy.configfile import Reader
 from proxy.configgiven import NOTHING, SETTINGS, Flags, Given, Setting
@@ -22,7 +22,9 @@ from proxy.configprivacy import PrivacyBlock, encrypt_keys, hash_keys, read_priv
 from proxy.configresources import MEMORY, read_resource_memory
 from proxy.configrollout import RolloutBlock, read_rollout
 from proxy.configroutes import Blocks, read_routes
+from proxy.configtls import tls_context
 from proxy.configtokens import ReadFile, TokenBlock, no_files
+from proxy.configupstream import read_upstream
 from proxy.configwarnings import warnings
 from proxy.core.edgesettings import EdgeSettings, LimitSettings
 from proxy.core.errors import ConfigError
@@ -62,7 +64,7 @@ def load(environ: Mapping[str, str], flags: Flags = NOTHING) -> Settings:
         told = error.strerror if isinstance(error, OSError) and error.strerror else "not a path"
         shown = name if name.isprintable() else repr(name)
         unread = f"{shown}: cannot be read ({told}); check {given.label('ROUTES_FILE')}"
-    return parse(
+    settings = parse(
         data,
         name,
         environ,
@@ -73,6 +75,8 @@ def load(environ: Mapping[str, str], flags: Flags = NOTHING) -> Settings:
         packaged=path == PACKAGED,
         read_file=lambda other: (path.parent / other).read_bytes(),
     )
+    tls_context(settings.upstream)
+    return settings
 
 
 def parse(

@@ -1,4 +1,4 @@
-"""The blocks of `routes.yaml` that say what upstream, a user and a view are (design §4)."""
+"""The blocks of `routes.yaml` that say what a user and a view are (design §4)."""
 
 from __future__ import annotations
 
@@ -12,31 +12,12 @@ from proxy.configvalues import (
     quoted,
     size,
     text_value,
-    timeout,
-    upstream_url,
-    whole,
 )
-from proxy.core.settings import UpstreamSettings, UserKey, UserModel, View
+from proxy.core.settings import UserKey, UserModel, View
 
 VIEW = ("ttl", "ttl_overrides", "negative_ttl", "stale_while_revalidate", "stale_if_error", "fields")
 # What the Redis keys of design §6 and the words of `evict` already mean.
 RESERVED = frozenset({"id", "url", "token", "seq", "epoch", "member", "members", "feed", "all", "revoke"})
-
-
-def read_upstream(reader: Reader, root: Node) -> UpstreamSettings:
-    """The `upstream` block."""
-    default = UpstreamSettings()
-    if "upstream" not in root:
-        return default
-    block = reader.table(root.members["upstream"], ("url", "connect_timeout", "timeout", "max_connections"))
-    return UpstreamSettings(
-        url=reader.value(block, "url", upstream_url, default.url),
-        connect_timeout=reader.value(block, "connect_timeout", timeout, default.connect_timeout),
-        timeout=reader.value(block, "timeout", timeout, default.timeout),
-        max_connections=reader.value(
-            block, "max_connections", whole(1, 100_000, 100), default.max_connections
-        ),
-    )
 
 
 def read_user(reader: Reader, root: Node) -> UserModel:

@@ -25,11 +25,56 @@ class Upstream(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ] = "http://127.0.0.1:8000"
     connect_timeout: Annotated[Duration, told("How long a connection may take.", "500ms")] = "1s"
     timeout: Annotated[
-        Duration, told("How long the service may be silent before an answer, and within one.", "30s")
+        Duration,
+        told("How long the service may be silent: what holds for the two times below.", "30s"),
     ] = "10s"
+    head_timeout: (
+        Annotated[Duration, told("From the end of a request to the head of its answer; 504 above.", "60s")]
+        | Unset
+    ) = UNSET
+    idle_timeout: (
+        Annotated[
+            Duration,
+            told("How long a body may stand still, in either direction; event streams may for ever.", "5m"),
+        ]
+        | Unset
+    ) = UNSET
     max_connections: Annotated[
         Annotated[int, Meta(ge=1, le=100_000)], told("Connections to the service, of each process.", 20)
     ] = 100
+    host: Annotated[
+        Literal["keep", "replace"],
+        told(
+            "`keep` passes the client's `Host` on, `replace` sends host and port of `url`; "
+            "the client's is in `X-Forwarded-Host` either way.",
+            "replace",
+        ),
+    ] = "keep"
+    ca_file: (
+        Annotated[
+            Text,
+            told(
+                "A PEM file of the authorities that may vouch for the service, instead of the machine's. "
+                "Paths start at the routes file.",
+                "tls/ca.pem",
+            ),
+        ]
+        | Unset
+    ) = UNSET
+    verify: Annotated[
+        bool, told("`false` believes any certificate of the service: for a test, never else.", False)
+    ] = True
+    certificate_file: (
+        Annotated[Text, told("A PEM file with the proxy's own certificate and its chain.", "tls/client.pem")]
+        | Unset
+    ) = UNSET
+    key_file: (
+        Annotated[
+            Text,
+            told("The key of that certificate, without a passphrase; else in the same file.", "tls/key.pem"),
+        ]
+        | Unset
+    ) = UNSET
 
 
 class Edge(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

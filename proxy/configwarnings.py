@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from proxy.configaccess import PROVEN
 from proxy.configprivacy import doubts
+from proxy.configupstream import unmeant
 from proxy.core.issuers import blocks_of
 from proxy.core.settings import Answer, Introspect, Lookup, Route, Settings, UserModel
 
@@ -15,6 +16,7 @@ def warnings(settings: Settings) -> tuple[str, ...]:
         *_weak_secret(settings),
         *_unproven_fields(settings),
         *doubts(settings),
+        *unmeant(settings),
     )
 
 

@@ -7,52 +7,43 @@ a PUT on a broken kept-alive connection; none of that is wanted here.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-import ssl
 from collections.abc import AsyncIterator
 from typing import Final
-from urllib.parse import urlsplit
 
+from proxy.configtls import tls_context
 from proxy.connection import Connection, Head, Unanswered
 from proxy.core.errors import (
     ClientError,
     ClientGone,
-    ConfigError,
     RequestBroken,
     UpstreamError,
-    UpstreamRefused,
-    UpstreamTimeout,
 )
 from proxy.core.forwarding import end_to_end, is_event_stream, request_head
 from proxy.core.headers import Headers
 from proxy.core.model import Reply, Request
-from proxy.core.settings import UpstreamSettings
+from proxy.core.settings import HostLine, UpstreamSettings
+from proxy.dialing import Dialer
 from proxy.pool import Pool
 from proxy.tunnel import Switch
 
 # RFC 9110 §9.2.1: what may be asked twice when nobody knows whether the first was heard.
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-# A name such as localhost has two addresses; trying more than that only makes a dead upstream slower.
-_ADDRESSES: Final = 2
 
 
 class HttpUpstream:
     """Implements `ports.Upstream` for an `http://`, `https://` or `unix:/path` URL.
 
-    Raises ConfigError for another kind of URL. To be used on one event loop.
+    Raises ConfigError for another kind of URL and for files of TLS
+    that cannot be read. To be used on one event loop.
     """
 
     def __init__(self, settings: UpstreamSettings) -> None:
-        self._timeout = settings.timeout
-        self._connect_timeout = settings.connect_timeout
-        self._path, self._host, self._port, self._authority = _address(settings.url)
-        self._ssl: ssl.SSLContext | None = None
-        if settings.url.startswith("https:"):
-            self._ssl = ssl.create_default_context()
-            self._ssl.set_alpn_protocols(["http/1.1"])
+        self._until_head, self._until_next = settings.until_head, settings.until_next
+        self._replace_host = settings.host is HostLine.REPLACE
+        loop = asyncio.get_running_loop
+        self._dialer = Dialer(settings, tls_context(settings), lambda: Connection(loop(), self._pool.forget))
         self._pool: Pool[Connection] = Pool(
-            self._connect, limit=settings.max_connections, patience=settings.connect_timeout
+            self._dialer.dial, limit=settings.max_connections, patience=settings.connect_timeout
         )
 
     async def send(self, request: Request) -> Reply:
@@ -75,7 +66,7 @@ class HttpUpstream:
 
     async def ping(self) -> None:
         """Makes a connection and closes it. Raises UpstreamError."""
-        (await self._connect()).abort()
+        (await self._dialer.dial()).abort()
 
     async def close(self) -> None:
         """Closes all connections; idempotent."""
@@ -85,14 +76,16 @@ class HttpUpstream:
         sender: asyncio.Task[None] | None = None
         try:
             try:
-                head_bytes, length = request_head(request, self._authority)
+                head_bytes, length = request_head(
+                    request, self._dialer.authority, replace_host=self._replace_host
+                )
             except ValueError:
                 raise UpstreamError("The request cannot be written as HTTP.", executed=False) from None
             answer = connection.begin(request.method, request.headers.get("upgrade"))
             if connection.write(head_bytes):
                 if request.body is None:
                     connection.request_sent = True
-                    connection.arm(self._timeout, "did not answer in time")
+                    connection.arm(self._until_head, "did not answer in time")
                 else:
                     sender = asyncio.create_task(self._send_body(connection, request.body, length))
             head = await answer
@@ -119,7 +112,7 @@ class HttpUpstream:
         headers = end_to_end(head.headers)
         if whole is None:
             # Events come when something happens, so their silence is no failure.
-            patience = None if is_event_stream(headers) else self._timeout
+            patience = None if is_event_stream(headers) else self._until_next
             return Reply(head.status, head.reason, headers, Content(connection, self._pool, patience))
         self._pool.release(connection, reusable=connection.finish())
         return Reply(head.status, head.reason, headers, whole)
@@ -141,50 +134,17 @@ class HttpUpstream:
                 ):
                     return
                 connection.request_sent = sent == length
-                await connection.drain(self._timeout)
+                await connection.drain(self._until_next)
             if length is None:
                 connection.write(b"0\r\n\r\n")
             elif sent < length:
                 raise ClientError(400, "bad-request", "The body is shorter than its Content-Length.")
             connection.request_sent = True
-            connection.arm(self._timeout, "did not answer in time")
+            connection.arm(self._until_head, "did not answer in time")
         except (ClientError, ClientGone) as error:
             connection.fail(RequestBroken(error))
         except Exception as error:  # noqa: BLE001 - whatever the body's source did, the exchange ends with it
             connection.fail(error)
-
-    async def _connect(self) -> Connection:
-        try:
-            async with asyncio.timeout(self._connect_timeout):
-                return await self._dial()
-        except TimeoutError:
-            raise UpstreamTimeout("Upstream did not accept a connection in time.", executed=False) from None
-        except (OSError, UnicodeError):
-            raise UpstreamRefused("Upstream could not be reached.", executed=False) from None
-
-    async def _dial(self) -> Connection:
-        loop = asyncio.get_running_loop()
-
-        def protocol() -> Connection:
-            return Connection(loop, self._pool.forget)
-
-        if self._path:
-            _, connection = await loop.create_unix_connection(protocol, self._path)
-            return connection
-        addresses = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        name = self._host if self._ssl is not None else None
-        failure = OSError("no address")
-        for address in addresses[:_ADDRESSES]:
-            host, port = address[4][:2]
-            try:
-                _, connection = await loop.create_connection(
-                    protocol, str(host), int(port), ssl=self._ssl, server_hostname=name
-                )
-            except OSError as error:
-                failure = error
-            else:
-                return connection
-        raise failure
 
 
 class Content:
@@ -233,17 +193,3 @@ class Content:
 async def _stop(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait((task,))
-
-
-def _address(url: str) -> tuple[str, str, int, bytes]:
-    """Socket path, host, port, and the authority for a Host line."""
-    if url.startswith("unix:"):
-        path = url.removeprefix("unix:")
-        return path.removeprefix("//"), "", 0, b"localhost"
-    parts = urlsplit(url)
-    with contextlib.suppress(ValueError):
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-        plain = parts.path in ("", "/") and not parts.query and "@" not in parts.netloc
-        if port and parts.hostname and plain:
-            return "", parts.hostname, port, parts.netloc.encode("idna" if not url.isascii() else "ascii")
-    raise ConfigError(("upstream.url: must be http://host[:port], https://host[:port] or unix:/path",))

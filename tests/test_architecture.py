@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("systemd",)),
     (1, ("store.link", "store.mux")),
     (1, ("pool", "connection", "tunnel")),
+    (1, ("dialing",)),
     (1, ("singleflight",)),
     (1, ("messages",)),
     (2, ("store", "store.*")),

@@ -151,10 +151,13 @@ def is_event_stream(headers: RawHeaders) -> bool:
     )
 
 
-def request_head(request: Request, authority: bytes) -> tuple[bytes, int | None]:
+def request_head(
+    request: Request, authority: bytes, *, replace_host: bool = False
+) -> tuple[bytes, int | None]:
     """The head as bytes, and the body's length; None: there is a body, and it is sent in chunks.
 
-    A request without `Host` (HTTP/1.0, or one of our own) gets `authority` (RFC 9112 §3.2).
+    A request without `Host` (HTTP/1.0, or one of our own) gets `authority` (RFC 9112 §3.2),
+    and with `replace_host` each one does.
     Raises ValueError where a value would end its line early.
     """
     target = request.target.encode("utf-8", "surrogateescape")
@@ -169,6 +172,7 @@ def request_head(request: Request, authority: bytes) -> tuple[bytes, int | None]
             length = int(value)
         elif lower == b"host":
             hosted = True
+            value = authority if replace_host else value
         lines.append(b"%b: %b\r\n" % (name, value))
     if not hosted:
         lines.insert(1, b"Host: %b\r\n" % authority)

@@ -6,41 +6,18 @@ Durations are seconds (float), sizes are bytes (int).
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
 
 import msgspec
 
 from proxy.core.claimrules import Access as Access
 from proxy.core.claimrules import ClaimRule, Require
+from proxy.core.discreet import Discreet as Discreet
 from proxy.core.edgesettings import EdgeSettings, LimitSettings
 from proxy.core.observing import Observing
 from proxy.core.resourcesettings import Resource as Resource
 from proxy.core.rolloutsettings import Mode, TruthSettings
-
-
-class Discreet(msgspec.Struct, frozen=True, kw_only=True):
-    """A struct that never prints its secrets: not in logs, tracebacks, debuggers or test reports."""
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [(name, _discreet(name, getattr(self, name))) for name in self.__struct_fields__]
-
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
-        return f"{type(self).__name__}({shown})"
-
-
-def _discreet(name: str, value: Any) -> Any:
-    if name in ("secret", "admin_token", "hash_keys", "seal_keys"):
-        return value and "***"
-    return _place(value) if name in ("url", "jwks_url") and value else value
-
-
-def _place(url: str) -> str:
-    """The URL without user, password and query; a query may hold a password too."""
-    scheme, separator, rest = url.partition("://")
-    userinfo, _, place = rest.rpartition("@")
-    # A '?' before the last '@' may belong to either, so nothing of it is shown.
-    return scheme + separator + ("***" if "?" in userinfo else place.partition("?")[0])
+from proxy.core.upstreamsettings import HostLine as HostLine
+from proxy.core.upstreamsettings import UpstreamSettings as UpstreamSettings
 
 
 class SecretsRule(StrEnum):
@@ -55,15 +32,6 @@ class Answer(StrEnum):
 
     VIEW = "view"
     UPSTREAM = "upstream"
-
-
-class UpstreamSettings(Discreet, frozen=True, kw_only=True):
-    """Where the service is, and how long to wait for it."""
-
-    url: str = "http://127.0.0.1:8000"
-    connect_timeout: float = 1.0
-    timeout: float = 10.0
-    max_connections: int = 100
 
 
 class UserKey(msgspec.Struct, frozen=True, kw_only=True):

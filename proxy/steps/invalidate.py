@@ -50,7 +50,7 @@ async def _invalidating(
         fence = await cache.fence(batch)
     except StoreError:
         raise StoresAway from None
-    linger = services.settings.upstream.timeout
+    linger = services.settings.upstream.until_head
     try:
         reply = await walk()
     except UpstreamError as error:

@@ -186,7 +186,7 @@ async def _end(
         _take_in(x, changed, user)
     everything = (isinstance(action, Write) and action.all) or not changed.known
     # Upstream may still be at work on what it did not answer in time.
-    linger = x.services.settings.upstream.timeout if isinstance(failure, UpstreamTimeout) else 0.0
+    linger = x.services.settings.upstream.until_head if isinstance(failure, UpstreamTimeout) else 0.0
     evicted = await x.services.cache.settle(fence, changed.batch(everything=everything), linger=linger)
     x.outcome.evicted, x.outcome.everything = evicted, everything
     x.outcome.evicted_ids = tuple(sorted(changed.ids)[:5])
