@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from proxy.config import SETTINGS, load, warnings
+from proxy.configdangers import dangers
 from proxy.configgiven import Flags
 from proxy.core.forwarding import has_override
 from proxy.core.headers import Headers
@@ -47,7 +48,7 @@ def load_without_secret(environ: Mapping[str, str], flags: Flags) -> tuple[Setti
     given = _WithSecret(environ)
     settings = load(given, flags)
     missing = [f"{name} is not set here; {_SECRETS.get(name, 'serve needs it')}" for name in given.missing]
-    return settings, (*missing, *warnings(settings), *_drops(settings))
+    return settings, (*missing, *warnings(settings), *dangers(settings), *_drops(settings))
 
 
 def described(settings: Settings, route: Route) -> dict[str, Any]:

@@ -205,7 +205,7 @@ def test_check_warns_of_routes_that_may_drop_everybody(called: Called, tmp_path:
         "user: {id: id, keys: {email: {path: email}}}\n"
         "views: {users: {ttl: 60s}}\n"
         "routes:\n"
-        '  - {match: "GET /users/{id:int}", lookup: {by: id, view: users}, access: anyone}\n'
+        '  - {match: "GET /users/{id:int}", lookup: {by: id, view: users}}\n'
         '  - {match: "PUT /mail/{email}", write: {evict: [{email: path.email}]}}\n'
         '  - {match: "PUT /user/{id}/x", write: {evict: [{id: path.id}]}}\n'
         '  - {match: "PUT /x", write: {evict: [{id: response.id}]}}\n',

@@ -1,0 +1,81 @@
+"""What routes give away, as far as the settings can tell: for `check`, each with its route and a way out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from proxy.core.settings import Access, Lookup, Route, Settings
+
+# Words of field names that say how to find a person.
+_PERSONAL = frozenset(
+    {
+        *("email", "mail", "phone", "mobile", "telephone", "tel", "address", "street"),
+        *("birthday", "birthdate", "dob", "birth", "iban", "tax"),
+    }
+)
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+# From whom a route keeps the shared copy; `caller` shares none.
+_STRICTER = (Access.ANYONE, Access.UNSET, Access.TOKEN, Access.OWNER)
+_WHO = {
+    Access.ANYONE: "anyone",
+    Access.UNSET: "whoever sends no credentials",
+    Access.TOKEN: "a good token",
+    Access.OWNER: "the user's own token",
+}
+
+
+def dangers(settings: Settings) -> Iterator[str]:
+    """One sentence each."""
+    yield from _personal(settings)
+    yield from _own_copies(settings)
+    yield from _unequal(settings)
+
+
+def _lookups(settings: Settings, view: str) -> list[Route]:
+    return [one for one in settings.routes if isinstance(one.action, Lookup) and one.action.view == view]
+
+
+def _personal(settings: Settings) -> Iterator[str]:
+    """Fields that are known: those that the view lists, or the keys of a user where it lists none."""
+    keys = [".".join(key.path) for key in settings.user.keys]
+    for name, view in settings.views.items():
+        known = keys if view.fields is None else view.fields
+        found = sorted({one for one in known if _PERSONAL & {word.lower() for word in _WORD.findall(one)}})
+        for route in _lookups(settings, name):
+            if found and route.access is Access.ANYONE:
+                way = "fields that leave them out" if view.fields is None else "fewer fields"
+                yield (
+                    f"{route.name}: access: anyone gives {', '.join(found)} of view {name!r} to whoever can "
+                    f"guess the key; give it access: token, or a view with {way}, unless the service shows "
+                    "them to all"
+                )
+
+
+def _own_copies(settings: Settings) -> Iterator[str]:
+    """Answers that differ by caller, in a view whose copies others share."""
+    for name in settings.views:
+        routes = _lookups(settings, name)
+        shared = next((one for one in routes if one.access is not Access.CALLER), None)
+        for route in routes:
+            if shared is not None and route.access is Access.CALLER:
+                yield (
+                    f"{route.name}: access: caller says that answers differ by caller, but {shared.name} "
+                    f"shares view {name!r}; give it a view of its own"
+                )
+
+
+def _unequal(settings: Settings) -> Iterator[str]:
+    """A copy that one route guards and another hands out: what it was stored for does not matter."""
+    for name in settings.views:
+        routes = [one for one in _lookups(settings, name) if one.access in _STRICTER]
+        if not routes:
+            continue
+        routes.sort(key=lambda one: _STRICTER.index(one.access))
+        weak, strict = routes[0], routes[-1]
+        if weak.access is not strict.access:
+            yield (
+                f"{weak.name}: gives {_WHO[weak.access]} the copies of view {name!r} for which {strict.name} "
+                f"asks for {_WHO[strict.access]}; give both the same access, or each a view of its own, "
+                "unless the service makes that difference itself"
+            )
