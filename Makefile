@@ -29,7 +29,7 @@ endef
 .DELETE_ON_ERROR:
 # The jobs share one environment and one tree: `make -j` runs them one after another, in the order given.
 .NOTPARALLEL:
-.PHONY: help run test bulk fuzz conformance soak bench lint format docs lock image image-test deploy-test metrics-test loadtest clean force
+.PHONY: help run test bulk fuzz conformance soak bench lint format docs lock image image-test deploy-test metrics-test dashboard-test loadtest clean force
 
 # A virtual environment knows its own place, and breaks when its interpreter goes away: the stamp holds the
 # folder it was made in, and is read with that interpreter. Anything else there means: install again.
@@ -90,6 +90,10 @@ lock: ## work out both lock files anew (LOCK_ARGS=--upgrade takes the newest ver
 	@build/lock/bin/python $(PIP) uv
 	@$(call compile,requirements.lock,--extra dev)
 	@$(call compile,requirements-serve.lock,)
+	@echo "writing deploy/live/requirements.lock …"
+	@build/lock/bin/uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --custom-compile-command "make lock" $(LOCK_ARGS) \
+		deploy/live/requirements.in --output-file deploy/live/requirements.lock
 
 # The build backend is part of the lock, so that the package itself is built without asking an index.
 define compile
@@ -122,6 +126,15 @@ metrics-test: $(STAMP) ## rules, alerts and Grafana's panels against a real Prom
 	@{ command -v prometheus && command -v promtool; } >/dev/null || \
 		{ echo "make metrics-test needs prometheus and promtool (Debian: apt-get install prometheus)" >&2; exit 2; }
 	@exec $(BIN)/python -m pytest deploy/live/test_metrics.py $(ARGS)
+
+dashboard-test: $(STAMP) ## the dashboard in a real Chromium (Debian: chromium); pictures go to build/dashboard-pictures
+	@{ command -v chromium || command -v chromium-browser; } >/dev/null || \
+		{ echo "make dashboard-test needs chromium (Debian: apt-get install chromium fonts-dejavu-core)" >&2; exit 2; }
+	@test build/dashboard/.installed -nt deploy/live/requirements.lock || { \
+		echo "installing playwright into build/dashboard …" && rm -rf build/dashboard && \
+		$(BIN)/python $(PIP) --require-hashes --target build/dashboard -r deploy/live/requirements.lock && \
+		touch build/dashboard/.installed; }
+	@PYTHONPATH=build/dashboard exec $(BIN)/python -m pytest deploy/live/test_dashboard.py $(ARGS)
 
 clean: ## remove everything that was made here
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -16,7 +16,7 @@ from proxy.admin.dashboard import Dashboard
 from proxy.admin.metrics import exposition, gauges
 from proxy.admin.modes import Modes
 from proxy.admin.origin import foreign
-from proxy.admin.peers import Peers, merged
+from proxy.admin.peers import RETOLD, Peers, merged
 from proxy.cache import UserCache
 from proxy.core.errors import ConfigError, UpstreamError
 from proxy.core.headers import Headers
@@ -161,9 +161,10 @@ class Admin:
         everything = "all" in asked
         # By its id alone: what else leads to a user is personal.
         ids = (str(asked["id"]),) if "id" in asked else ()
-        self._telemetry.invalidated(
-            evicted.entries, evicted.aliases, everything=everything, cause="operator", ids=ids
-        )
+        if RETOLD not in request.query:
+            self._telemetry.invalidated(
+                evicted.entries, evicted.aliases, everything=everything, cause="operator", ids=ids
+            )
         answer = {
             "evicted": {"entries": evicted.entries, "aliases": evicted.aliases, "everything": everything}
         }

@@ -11,6 +11,9 @@ import orjson
 
 TIMEOUT = aiohttp.ClientTimeout(total=1.0)
 
+# In the query of an eviction that another worker has counted already.
+RETOLD = "retold"
+
 
 class Peers:
     """Asks each worker behind `paths`; one that does not answer within a second is left out.
@@ -38,7 +41,7 @@ class Peers:
         """Drops the users from each worker's memory; False where a worker could not be told."""
         body = orjson.dumps(asked)
         answers = await asyncio.gather(
-            *(self._ask(path, "POST", "/evict", token, body) for path in self._paths)
+            *(self._ask(path, "POST", f"/evict?{RETOLD}", token, body) for path in self._paths)
         )
         return None not in answers
 

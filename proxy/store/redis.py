@@ -19,7 +19,7 @@ from proxy.store import codec
 from proxy.store.link import WRONG_TYPE, Command, Link, Script, connect
 from proxy.store.lives import FLOOR_MS, LEASED_MS, TICKET_US, WEEK_MS
 from proxy.store.slot import RedisStats
-from proxy.store.topologies import open_link
+from proxy.store.topologies import FEED_KEY, open_link
 from proxy.store.writes import NO_FENCE, RedisWrites
 
 __all__ = ["RedisStats", "RedisStore", "connect"]
@@ -281,11 +281,13 @@ class RedisStore:
         started = time.perf_counter()
         try:
             async with self.link.bounded():
-                await self.link.run(("PING",))
+                _, names = await self.link.run(("PING",), ("HKEYS", FEED_KEY))
         except StoreError:
             return {"backend": "redis", "status": "degraded", "latency_ms": None}
         spent = (time.perf_counter() - started) * _MS
-        return {"backend": "redis", "status": "ok", "latency_ms": round(spent, 3)}
+        # Two fields of the table of replicas are nobody.
+        replicas = len({*names} - {b"", b"@"}) if isinstance(names, list) else None
+        return {"backend": "redis", "status": "ok", "latency_ms": round(spent, 3), "replicas": replicas}
 
     async def close(self) -> None:
         """See Store; a client that was given is left open."""

@@ -270,13 +270,13 @@ class TieredStore:
 
     async def health(self) -> Mapping[str, Any]:
         """See Store. `backend` is what keeps answers now; `latency_ms` is None while Redis is not asked."""
-        latency = None
-        if not self.recovery.down:
-            latency = (await self.redis.health())["latency_ms"]
+        shared = {} if self.recovery.down else await self.redis.health()
+        latency = shared.get("latency_ms")
         return {
             "backend": "memory" if latency is None else "redis",
             "status": "degraded" if latency is None else "ok",
             "latency_ms": latency,
+            "replicas": shared.get("replicas"),
             "breaker": self.recovery.breaker.state,
             "pending_evictions": len(self.recovery.pending),
             "users_in_memory": self.memory.stats.users,

@@ -44,7 +44,7 @@ function draw(id, points, top, width, height) {
 
 function agreement(found) {
   return Object.entries(found).map(([route, one]) => [route, one.percent === null ? ["not compared yet", "none"]
-    : [`${one.percent} % of ${whole.format(one.compared)} · ${one.nines} nines`, one.percent < 100 ? "bad" : ""]]);
+    : [`${one.percent} % of ${whole.format(one.compared)} · ${one.percent < 100 ? "" : "at least "}${one.nines} nines`, one.percent < 100 ? "bad" : ""]]);
 }
 
 function show(event) {
@@ -53,7 +53,7 @@ function show(event) {
   const past = seen.find((one) => one.now > event.now - 10.5) || seen[0];
   const lookups = event.lookups - past.lookups, took = event.now - past.now;
   text("rate", lookups > 0 ? (100 * (event.hits - past.hits) / lookups).toFixed(1) : event.lookups ? (100 * event.hits / event.lookups).toFixed(1) : "–");
-  text("rps", took > 0 ? whole.format((event.requests - past.requests) / took) : "0");
+  text("rps", took > 0 ? whole.format((event.requests - past.requests) / took) : "–");
   const rates = seen.slice(1).map((one, i) => (one.requests - seen[i].requests) / Math.max(0.2, one.now - seen[i].now));
   draw("rps-line", rates.map((r, i) => [i / Math.max(1, rates.length - 1), r]), Math.max(...rates, 1), 200, 36);
   const old = event.history.find((one) => one[0] > event.now - 3600) || [event.now, 0, 0];
