@@ -19,6 +19,9 @@ ATTEMPTS = 3
 UNSTORABLE_FOR = 1.0
 MAX_UNSTORABLE = 10_000
 
+# A fill that was refused like this says nothing about the next one: the waiters try again, one of them first.
+_TRY_AGAIN = (Reason.STALE_FILL, Reason.STORE_DOWN)
+
 T = TypeVar("T")
 
 
@@ -111,7 +114,7 @@ class Leases:
                         raise
                     if found is not None:
                         flight.land(found)
-                    elif own.refused is not Reason.STALE_FILL:
+                    elif own.refused not in _TRY_AGAIN:
                         flight.land(_Alone())
                     return own
             try:
@@ -130,6 +133,9 @@ class Leases:
                 if landed.error is not None:
                     raise landed.error
                 break
+            else:
+                # What Redis said too late it may have stored all the same: the next leader looks again.
+                continue
             seen = self._flights.landed
         return await self.alone(ref, loader)
 
