@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.matrix.design import BAD, BAD_BY_USER, GOOD, SHARED, said
 from tests.matrix.matrix import (
     ACCESS,
     CREDENTIALS,
@@ -24,7 +25,6 @@ from tests.valkey import Valkey
 from tests.walk import Bench, bench
 
 TABLE = EXPECTED.read_text(encoding="utf-8").splitlines() if EXPECTED.exists() else []
-BAD = ("expired", "not-yet", "wrong-key", "wrong-alg", "alg-none", "revoked", "garbage")
 
 
 @pytest_asyncio.fixture(name="walked")
@@ -117,3 +117,35 @@ def test_no_cell_breaks_a_promise(line: str) -> None:
         assert "HIT" != x_cache
     if state == "fenced" and access != "view":
         assert "HIT" != x_cache or access == "upstream"
+
+
+@pytest.mark.parametrize("line", TABLE)
+def test_the_table_says_what_the_contract_says(line: str) -> None:
+    """Cell by cell, from the sentences about `access`; what is neither a hit nor a refusal is one call."""
+    access, credential, state, status, x_cache, _, calls, _ = line.split(" ")
+    if credential == "huge":
+        return  # longer than any head may be
+    must = said(access, credential, state)
+    assert must.hit in (None, x_cache == "HIT")
+    assert must.refused in (None, status == "401")
+    assert ("0" if x_cache == "HIT" or status == "401" else "1") == calls
+
+
+async def test_no_answer_lands_in_the_copy_of_others(walked: tuple[Walked, Bench, Valkey]) -> None:
+    """After each cell without a copy, somebody without credentials asks where anyone may have one."""
+    ask, b, _ = walked
+    leaks = []
+    for cell in cells("cold"):
+        await ask.prepare(cell)
+        await ask.ask(cell)
+        for kind in (0, 1):
+            answer = await b.get(f"/anyone/{cell.user(kind)}")
+            seen = answer.json().get("seen")
+            # SHARED lists no bad token but for `anyone`, who may be given what anyone was told.
+            entitled = cell.credential in SHARED.get(cell.access, GOOD)
+            # Of a user nobody here knows, upstream's acceptance of the token is the word.
+            entitled |= cell.access == "token" and cell.credential in BAD_BY_USER
+            if seen != "none" and not entitled:
+                leaks.append((cell.access, cell.credential, kind, seen, answer.x_cache))
+
+    assert [] == leaks, leaks
