@@ -14,6 +14,8 @@ from proxy.core.headers import RawHeaders
 # What a piece costs besides its bytes: a client that sends them one by one must not fill memory.
 OVERHEAD: Final = 64
 BROKEN: Final = "The body's framing is broken."
+# Up to here a body is copied to go out with its head.
+SMALL: Final = 16 * 1024
 
 
 class Source(Protocol):
@@ -75,6 +77,13 @@ class RequestBody:
     def trailers(self) -> RawHeaders:
         """The lines behind the last chunk, once the body is complete."""
         return () if self._chunks is None else self._chunks.trailers
+
+    def at_hand(self) -> bytes | None:
+        """All of a small body, if it has arrived and nobody has begun to read it. It is not taken away."""
+        if not self.complete or self.error is not None or self._received > SMALL:
+            return None
+        ready = b"".join(self._pieces)
+        return ready if len(ready) == self._received else None
 
     def feed(self, data: bytes) -> bytes:
         """Takes what has arrived, and gives back what does not belong to the body."""

@@ -82,8 +82,15 @@ class HttpUpstream:
             except ValueError:
                 raise UpstreamError("The request cannot be written as HTTP.", executed=False) from None
             answer = connection.begin(request.method, request.headers.get("upgrade"))
-            if connection.write(head_bytes):
-                if request.body is None:
+            # A small body that is here already travels with the head: one write, and no task to send it.
+            at_hand = getattr(request.body, "at_hand", None)
+            ready = at_hand() if at_hand is not None and length is not None else None
+            if ready is not None and len(ready) != length:
+                ready = None
+            if connection.write(head_bytes + ready if ready else head_bytes):
+                if request.body is None or ready is not None:
+                    if at_hand is not None:
+                        request.body.throw_away()  # type: ignore[union-attr]
                     connection.request_sent = True
                     connection.arm(self._until_head, "did not answer in time")
                 else:
@@ -191,5 +198,6 @@ class Content:
 
 
 async def _stop(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait((task,))
+    if not task.done():
+        task.cancel()
+        await asyncio.wait((task,))

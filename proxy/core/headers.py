@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
 
@@ -20,6 +21,12 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
+
+
+@lru_cache(maxsize=256)
+def _key(name: str) -> bytes:
+    # The same few dozen names are asked for with each request.
+    return name.lower().encode("latin-1")
 
 
 class Headers:
@@ -40,7 +47,7 @@ class Headers:
             index = self._index = {}
             for key, value in self.raw:
                 index.setdefault(key.lower(), []).append(value)
-        return index.get(name.lower().encode("latin-1"), [])
+        return index.get(_key(name), [])
 
     def get(self, name: str) -> str | None:
         """The first line of that name, or None."""

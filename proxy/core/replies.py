@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from http import HTTPStatus
 
 from proxy.core.forwarding import PSEUDONYM
@@ -82,4 +81,4 @@ def finished(reply: Reply, outcome: Outcome) -> Reply:
         detail=None if why is None else why.value,
     )
     extra = ((b"X-Cache", outcome.x_cache.value.encode("ascii")), (b"Cache-Status", status))
-    return replace(reply, headers=(*reply.headers, *extra))
+    return Reply(reply.status, reply.reason, (*reply.headers, *extra), reply.body, reply.offer)

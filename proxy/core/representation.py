@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from hashlib import blake2b
 
 from proxy.core.cachecontrol import http_date
@@ -86,6 +87,7 @@ _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9!#$%&'*+.^_`|~:/-]*")  # RFC 8941 §3.3
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 
 
+@lru_cache(maxsize=512)
 def cache_status(
     *,
     hit: bool,

@@ -1,0 +1,31 @@
+"""Copies of messages are written out field by field: none may be forgotten when one is added."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from proxy.core.forwarding import forwarded
+from proxy.core.headers import Headers
+from proxy.core.model import Outcome, Reply, Request
+from proxy.core.replies import finished
+
+
+async def _body():  # type: ignore[no-untyped-def]
+    yield b"x"
+
+
+def test_a_forwarded_request_keeps_every_field_but_its_lines() -> None:
+    body = _body()
+    given = Request("PUT", "/a", Headers(), body, "192.0.2.1", "https", "1.0", trusted=False)
+    sent = forwarded(given, fill=False)
+    assert all(getattr(given, one.name) != one.default for one in fields(Request)), "a new field: set it here"
+    changed = {one.name for one in fields(Request) if getattr(sent, one.name) != getattr(given, one.name)}
+    assert changed == {"headers"}
+
+
+def test_a_finished_reply_keeps_every_field_but_its_lines() -> None:
+    given = Reply(201, b"Made", (), b"x", offer=object())
+    told = finished(given, Outcome(upstream_status=201))
+    assert all(getattr(given, one.name) != one.default for one in fields(Reply)), "a new field: set it here"
+    changed = {one.name for one in fields(Reply) if getattr(told, one.name) != getattr(given, one.name)}
+    assert changed == {"headers"}
