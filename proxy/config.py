@@ -23,6 +23,7 @@ from proxy.configresources import MEMORY, read_resource_memory
 from proxy.configrollout import RolloutBlock, read_rollout
 from proxy.configroutes import Blocks, read_routes
 from proxy.configtls import tls_context
+from proxy.configtokenplace import read_token_place
 from proxy.configtokens import ReadFile, TokenBlock, no_files
 from proxy.configupstream import read_upstream
 from proxy.configwarnings import warnings
@@ -37,13 +38,14 @@ from proxy.core.settings import (
     UserModel,
     View,
 )
+from proxy.core.tokenplace import HEADER, TokenPlace
 
 __all__ = ["SETTINGS", "Setting", "load", "parse", "warnings"]
 
 PACKAGED = Path(__file__).with_name("routes.yaml")
 BLOCKS = (
     *("version", "upstream", "edge", "limits", "user", "views", "tokens", "on_redis_loss"),
-    "credential_headers",
+    *("credential_headers", "token_from"),
     *("mode", "holdback", "truth", "hash_keys", "encrypt", "resources", "routes"),
 )
 
@@ -109,6 +111,7 @@ def parse(
         tokens=token_settings(given, file.tokens, name, packaged=packaged),
         routes=file.routes,
         credential_headers=file.credential_headers,
+        token_from=file.token_from,
         redis=RedisSettings(
             url=given.value(redis_name, None),
             pool_size=given.value("REDIS_POOL_SIZE"),
@@ -159,6 +162,7 @@ class _File:
     readable: bool
     edge: EdgeSettings
     limits: LimitSettings
+    token_from: TokenPlace
 
     @classmethod
     def read(cls, reader: Reader, data: bytes | None, read_file: ReadFile) -> _File:
@@ -170,12 +174,15 @@ class _File:
                 readable=False,
                 edge=EdgeSettings(),
                 limits=LimitSettings(),
+                token_from=HEADER,
             )
         reader.table(root, BLOCKS)
         reader.required(root, "version", _version, 1, "1")
         upstream, user = read_upstream(reader, root), read_user(reader, root)
         views, tokens = read_views(reader, root), read_tokens(reader, root, read_file)
-        routes = read_routes(reader, root, Blocks(user, tuple(views), has_tokens=bool(tokens)))
+        place = read_token_place(reader, root)
+        blocks = Blocks(user, tuple(views), has_tokens=bool(tokens), token_from=place)
+        routes = read_routes(reader, root, blocks)
         reject = reader.value(root, "on_redis_loss", _on_redis_loss, False)
         rollout, privacy = read_rollout(reader, root), read_privacy(reader, root)
         memory, headers = read_resource_memory(reader, root), read_credential_headers(reader, root)
@@ -185,6 +192,7 @@ class _File:
             readable=True,
             edge=edge,
             limits=limits,
+            token_from=place,
         )
 
 

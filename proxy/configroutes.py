@@ -25,6 +25,7 @@ from proxy.core.settings import (
     Write,
 )
 from proxy.core.template import covers, parse_template, path_variables, query_variables
+from proxy.core.tokenplace import HEADER, TokenPlace, Where
 
 ACTIONS = ("lookup", "introspect", "write", "resource", "pass")
 CACHED = ("access", "allow", "require", "secrets")
@@ -38,6 +39,7 @@ class Blocks:
     user: UserModel
     views: Collection[str]
     has_tokens: bool
+    token_from: TokenPlace = HEADER
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -160,8 +162,14 @@ def _introspect(reader: Reader, node: Node, template: Template, blocks: Blocks) 
     if not blocks.has_tokens and answer not in (Answer.UPSTREAM, None):
         told = f"{answer.value!r} needs a 'tokens' block; add it, or give upstream for opaque tokens"
         reader.wrong(table.members["answer"], told)
-    for name in path_variables(template) | query_variables(template):
-        reader.wrong(node, f"the variable {name!r} is not part of the key; the token alone is")
+    place = blocks.token_from
+    carries = [part for key, part in template.query if place.where is Where.QUERY and key == place.name]
+    if place.where is Where.QUERY and not carries:
+        example = f"add {place.name}={{token}}"
+        reader.wrong(node, f"token_from: the match lacks the parameter {place.name!r}; {example}")
+    for name, var in (path_variables(template) | query_variables(template)).items():
+        if var not in carries:
+            reader.wrong(node, f"the variable {name!r} is not part of the key; the token alone is")
     opaque = () if blocks.has_tokens else (subject,) if subject else (("sub",), blocks.user.id)
     return Introspect(answer=answer, view=view, opaque=opaque) if answer and view else None
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, field
 
-from proxy.configshapeaccess import Allow, Require, Write
+from proxy.configshapeaccess import Allow, Require, TokenFrom, Write
 from proxy.configshapebase import Algorithm, Dotted, Duration, KeyName, Size, Text, Unset, told
 from proxy.configshapeedge import Edge, Limits, Upstream
 from proxy.configshaperesources import Resource, Resources
@@ -268,6 +268,15 @@ class RoutesFile(Block):
     ) = UNSET
     encrypt: (
         Annotated[bool | Keys, told("Answers in Redis are sealed; the key is in `CACHE_ENCRYPT_KEY`.", True)]
+        | Unset
+    ) = UNSET
+    token_from: (
+        Annotated[
+            Literal["header"] | TokenFrom,
+            told(
+                "Where tokens are: `header` (Authorization, the default), a cookie, or a parameter.", "header"
+            ),
+        ]
         | Unset
     ) = UNSET
     credential_headers: Annotated[

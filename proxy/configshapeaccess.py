@@ -17,6 +17,13 @@ class Allow(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     any: Annotated[list[Text], told("One of these is its value, a word of it, or a member.", ["admin"])]
 
 
+class TokenFrom(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A place of tokens besides Authorization. One of the two."""
+
+    cookie: Annotated[Text, told("The name of the cookie.", "session")] | Unset = UNSET
+    query: Annotated[Text, told("The name of the query parameter.", "access_token")] | Unset = UNSET
+
+
 class Require(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What a token must say."""
 

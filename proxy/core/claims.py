@@ -7,14 +7,12 @@ from base64 import urlsafe_b64decode
 
 import orjson
 
-from proxy.core.headers import Headers
 from proxy.core.keys import dig, user_id
-from proxy.core.tokens import MAX_TOKEN, bearer
+from proxy.core.tokens import MAX_TOKEN
 
 
-def claimed_subject(headers: Headers, path: tuple[str, ...]) -> str | None:
-    """The user that the bearer token names under `path`, whoever wrote it; None where it names nobody."""
-    token = bearer(headers)
+def claimed_subject(token: object, path: tuple[str, ...]) -> str | None:
+    """The user that a request's token names under `path`, whoever wrote it; None where it names nobody."""
     if not isinstance(token, str) or len(token) > MAX_TOKEN or token.count(".") != 2:
         return None
     part = token.split(".")[1]

@@ -16,6 +16,7 @@ from proxy.core.edgesettings import EdgeSettings, LimitSettings
 from proxy.core.observing import Observing
 from proxy.core.resourcesettings import Resource as Resource
 from proxy.core.rolloutsettings import Mode, TruthSettings
+from proxy.core.tokenplace import TokenPlace
 from proxy.core.upstreamsettings import HostLine as HostLine
 from proxy.core.upstreamsettings import UpstreamSettings as UpstreamSettings
 
@@ -231,6 +232,7 @@ class Settings(Discreet, frozen=True, kw_only=True):
     tokens: TokenSettings | None
     routes: tuple[Route, ...]
     credential_headers: tuple[str, ...] = ()
+    token_from: TokenPlace = TokenPlace()
     redis: RedisSettings = RedisSettings()
     edge: EdgeSettings = EdgeSettings()
     limits: LimitSettings = LimitSettings()

@@ -13,9 +13,11 @@ from proxy.core.access import Denied, allow
 from proxy.core.claims import claimed_subject
 from proxy.core.credentials import fingerprint, has_credentials
 from proxy.core.granted import holds, lacking
+from proxy.core.issuers import blocks_of
 from proxy.core.model import Absent, Entry, Found, Reason, Ref
 from proxy.core.settings import Access
-from proxy.core.tokens import Identity, Rejected, Unproven, bearer, is_time, token_hash, unproven_claims
+from proxy.core.tokenplace import Carried, token_of
+from proxy.core.tokens import Identity, Rejected, Unproven, is_time, token_hash, unproven_claims
 from proxy.steps.exchange import Exchange
 
 # The slot of a user that says: upstream accepted a token of this user.
@@ -47,14 +49,21 @@ class Caller:
         return f"{view}#{self.copy}" if self.copy else view
 
 
+def carried(x: Exchange) -> Carried:
+    """The token of the request, from where the settings say it is."""
+    return token_of(x.request, x.services.settings.token_from)
+
+
 def identify(x: Exchange) -> Identity | Rejected | Unproven | None:
     """The caller by their bearer token; None where there is none, or no `tokens` block to prove it with."""
     verifier, now = x.services.verifier, x.services.now()
     if verifier is None:
         return None
-    token = bearer(x.request.headers)
+    token = carried(x)
     if token is None:
         return None
+    if isinstance(token, Unproven):
+        return token
     if isinstance(token, Rejected):
         # Without any key, nobody is refused here.
         return token if verifier.has_keys(now) else Unproven()
@@ -70,10 +79,10 @@ def own_copy(x: Exchange) -> str:
 
 def opaque_name(x: Exchange) -> tuple[str, str] | Reason:
     """The alias that stands for the caller's token where tokens mean nothing here."""
-    token = bearer(x.request.headers)
+    token = carried(x)
     if token is None:
         return Reason.TOKEN_MISSING
-    return token.reason if isinstance(token, Rejected) else ("token", token_hash(token))
+    return token.reason if isinstance(token, Rejected | Unproven) else ("token", token_hash(token))
 
 
 def ending(x: Exchange) -> Identity | None:
@@ -85,12 +94,16 @@ def ending(x: Exchange) -> Identity | None:
     identity = identify(x)
     if not isinstance(identity, Unproven) or x.services.verifier is None:
         return identity if isinstance(identity, Identity) else None
-    token = bearer(x.request.headers)
+    token = carried(x)
     tokens = x.services.settings.tokens
-    subject = None if tokens is None else claimed_subject(x.request.headers, tokens.subject)
-    if not isinstance(token, str) or subject is None:
+    if not isinstance(token, str) or tokens is None:
         return None
-    exp = (unproven_claims(token) or {}).get("exp")
+    claims = unproven_claims(token) or {}
+    paths = [one.subject for one in blocks_of(tokens) if one.issuer in (None, claims.get("iss"))]
+    subject = claimed_subject(token, paths[0]) if paths else None
+    if subject is None:
+        return None
+    exp = claims.get("exp")
     return Identity(subject, {}, float(exp) if is_time(exp) else None, token_hash(token))
 
 

@@ -15,6 +15,7 @@ from proxy.core.resources import decide
 from proxy.core.rolloutsettings import Mode
 from proxy.core.routing import Match
 from proxy.core.settings import Answer, Introspect, Lookup, Pass, Resource, Write
+from proxy.core.tokenplace import in_target
 from proxy.core.tokens import Rejected, Unproven
 from proxy.steps.callers import admitted, entry_state, identify, token_state, user_state
 from proxy.steps.exchange import Exchange, Services
@@ -44,6 +45,8 @@ async def explain(
         told["kind"] = "resource"
         if services.settings.mode is Mode.OFF:
             return _said(told, "BYPASS", Reason.MODE_OFF)
+        if unkeyed is None and in_target(request.target, services.settings.token_from):
+            unkeyed = Reason.CREDENTIALS
         if unkeyed is not None:
             return _said(told, "BYPASS", unkeyed)
         return await _resource(x, action, told)

@@ -15,6 +15,7 @@ from proxy.core.resources import Kept, decide, entry_of, keep, names_of, updated
 from proxy.core.served import from_resource
 from proxy.core.settings import Resource
 from proxy.core.targeted import directives
+from proxy.core.tokenplace import in_target
 from proxy.core.validation import describes
 from proxy.core.variants import variant
 from proxy.leases import Shared
@@ -31,6 +32,8 @@ _TURNS = 3
 
 async def resource(x: Exchange, rule: Resource, unkeyed: Reason | None) -> Reply:
     """Answers GET and HEAD of a resource route; `unkeyed` is what makes one mean something else."""
+    if unkeyed is None and in_target(x.request.target, x.services.settings.token_from):
+        unkeyed = Reason.CREDENTIALS
     if unkeyed is not None:
         return await _bypass(x, rule, unkeyed)
     asked = request_directives(x.request.headers)

@@ -23,7 +23,7 @@ from proxy.core.rolloutsettings import Mode
 from proxy.core.settings import Access, Lookup, Target, Write
 from proxy.core.tokens import Identity, Rejected
 from proxy.steps import body as bodies
-from proxy.steps.callers import ending, identify, opaque_name, token_state, until
+from proxy.steps.callers import carried, ending, identify, opaque_name, token_state, until
 from proxy.steps.exchange import Exchange
 from proxy.steps.whose import asked
 
@@ -230,7 +230,7 @@ def _by_token(x: Exchange) -> list[str]:
     tokens = x.services.settings.tokens
     # Each issuer may name its users by another claim; whose word it is, nobody knows here.
     paths = dict.fromkeys(one.subject for one in blocks_of(tokens)) if tokens is not None else {}
-    claimed = dict.fromkeys(claimed_subject(x.request.headers, path) for path in paths)
+    claimed = dict.fromkeys(claimed_subject(carried(x), path) for path in paths)
     return [one for one in claimed if one is not None]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jwt
 import pytest
 
+from proxy.core.bearer import bearer
 from proxy.core.claims import claimed_subject
 from proxy.core.headers import Headers
 
@@ -27,4 +28,4 @@ GOOD = jwt.encode(
 )
 def test_the_claimed_subject(line: str, path: tuple[str, ...], expected: str | None) -> None:
     """It is read without a key; what can't be read names nobody."""
-    assert expected == claimed_subject(Headers(((b"Authorization", line.encode()),)), path)
+    assert expected == claimed_subject(bearer(Headers(((b"Authorization", line.encode()),))), path)

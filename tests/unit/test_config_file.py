@@ -299,3 +299,16 @@ def test_a_damaged_file_is_read_or_refused(line: int, text: str) -> None:
     assert [] == [
         told for told in found if "\n" in told or not told.startswith(("routes.yaml", "JWT_SECRET"))
     ]
+
+
+def test_where_a_token_is() -> None:
+    """A header, a cookie or a parameter; an introspection by a parameter names it in its match."""
+    head = "version: 1\nviews: {v: {ttl: 1s}}\n"
+    route = 'routes: [{match: "GET /i", introspect: {answer: upstream, view: v}}]\n'
+    for wrong, told in (
+        ("body", "token_from: must be header, {cookie: NAME} or {query: NAME}"),
+        ("{cookie: 'a b'}", "token_from.cookie: 'a b' is not the name of a cookie or parameter"),
+        ("{query: t}", "the match lacks the parameter 't'; add t={token}"),
+    ):
+        (mistake,) = mistakes(f"{head}token_from: {wrong}\n{route}")
+        assert told in mistake

@@ -35,6 +35,7 @@ limits: {}
 user: {keys: {email: {path: email}}}
 views: {users: {ttl: 60s}}
 tokens: {}
+token_from: {cookie: session}
 truth: {}
 hash_keys: {key_env: USERS_CACHE_KEY}
 encrypt: {key_env: USERS_CACHE_KEY}
