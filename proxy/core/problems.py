@@ -24,6 +24,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "uri-too-long": (414, "The request target is too long"),
     "header-too-large": (431, "The request's header fields are too large"),
     "overloaded": (503, "Too many connections are open"),
+    "store-unreachable": (503, "The cache can't be told of a write"),
     "only-if-cached": (504, "Nothing fresh is stored"),
     "internal-error": (500, "The proxy made a mistake"),
     "upstream-failed": (502, "Upstream broke off or answered something that is not HTTP"),
