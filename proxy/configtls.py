@@ -15,13 +15,15 @@ def tls_context(settings: UpstreamSettings) -> ssl.SSLContext | None:
     The files are read whatever the URL says, so that a mistake in them does not wait for it to change.
     Raises ConfigError with every file that is not what it should be.
     """
+    secure, ca = settings.url.startswith("https:"), settings.ca_file
+    # The machine's authorities take a while to read, so only where they are asked.
     context = (
-        ssl.create_default_context() if settings.ca_file is None else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        ssl.create_default_context() if secure and ca is None else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     )
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     mistakes: list[str] = []
-    ca, certificate, key = settings.ca_file, settings.certificate_file, settings.key_file
+    certificate, key = settings.certificate_file, settings.key_file
     if ca is not None:
         # One's own authority stands instead of the machine's: who names it wants no other to be believed.
         _try(mistakes, "ca_file", "no PEM certificates", lambda: context.load_verify_locations(ca))
@@ -38,7 +40,7 @@ def tls_context(settings: UpstreamSettings) -> ssl.SSLContext | None:
     if not settings.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    return context if settings.url.startswith("https:") else None
+    return context if secure else None
 
 
 def _try(mistakes: list[str], name: str, told: str, load: Callable[[], None]) -> None:
