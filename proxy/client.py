@@ -16,6 +16,7 @@ from proxy.core.requesthead import RequestHead, check_beginning, read_head
 from proxy.core.routing import READS
 from proxy.duplex import Duplex
 from proxy.fastpath import LONGEST, PIPELINED, Replays
+from proxy.hints import Hints
 from proxy.requestbody import RequestBody, too_large
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -258,6 +259,7 @@ class Client(Duplex):
             self._scheme,
             head.version,
             self.trusted,
+            Hints(self) if head.version == "1.1" else None,
         )
         self._abandonable = head.method in READS
         self._task = self._loop.create_task(self._serve(request, keep_alive=head.keep_alive))

@@ -12,7 +12,7 @@ import re
 import select
 import socket
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
@@ -20,31 +20,22 @@ from aiohttp.http_parser import HttpResponseParser
 from aiohttp.streams import StreamReader
 
 from proxy.core.errors import UpstreamError, UpstreamTimeout
-from proxy.core.framing import Framing, answer_framing
+from proxy.core.framing import Head, answer_framing
 from proxy.core.headers import RawHeaders
 from proxy.core.upgrading import check_agreed
 
-MAX_HEAD: Final = (
-    64 * 1024
-)  # nobody's answer head is larger; a peer that never ends its head must not fill memory
+# Nobody's answer head is larger; a peer that never ends its head must not fill memory.
+MAX_HEAD: Final = 64 * 1024
 MAX_LINE: Final = 16 * 1024
 MAX_LINES: Final = 256
 BUFFER: Final = 64 * 1024  # reading stops at twice this, until the client has taken it
 
+Interim = Callable[[int, RawHeaders], None]
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
 
 
 class Unanswered(UpstreamError):
     """The connection was closed before the first byte of the answer."""
-
-
-class Head(NamedTuple):
-    """An answer's head: all lines, hop-by-hop ones too, and what they say about the content's end."""
-
-    status: int
-    reason: bytes
-    headers: RawHeaders
-    framing: Framing
 
 
 class Connection(BaseProtocol):
@@ -70,6 +61,7 @@ class Connection(BaseProtocol):
         self._content: StreamReader | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._upgrade: str | None = None
+        self._interim: Interim | None = None
         # what came behind a 101
         self.early = b""
 
@@ -89,7 +81,9 @@ class Connection(BaseProtocol):
             return False
         return self._poll is None or not self._poll.poll(0)
 
-    def begin(self, method: str, upgrade: str | None = None) -> asyncio.Future[Head]:
+    def begin(
+        self, method: str, upgrade: str | None = None, interim: Interim | None = None
+    ) -> asyncio.Future[Head]:
         """A new exchange; the future becomes the answer's head, or raises UpstreamError.
 
         A 101 is an answer only to the request for an `upgrade`: reading pauses behind it, see `early`.
@@ -105,7 +99,7 @@ class Connection(BaseProtocol):
             auto_decompress=False,
         )
         self.request_sent = self._answered = False
-        self._method, self._upgrade = method, upgrade
+        self._method, self._upgrade, self._interim = method, upgrade, interim
         self._head = self._content = None
         self._buffer = b""
         self._answer = self._loop.create_future()
@@ -256,9 +250,11 @@ class Connection(BaseProtocol):
             if message is None:
                 raise ValueError("no answer")
             buffer = buffer[end.end() :]
-            # 100 and 103 are between upstream and us (RFC 9110 §15.2).
             if message.code >= 200 or message.code == 101:
                 break
+            # A 100 is between upstream and us, what else there may be is for the client (RFC 9110 §15.2).
+            if self._interim is not None and message.code > 101:
+                self._interim(message.code, message.raw_headers)
         reason = message.reason.encode("utf-8", "surrogateescape")
         framing = answer_framing(self._method, message.code, reason, message.version, message.raw_headers)
         head = Head(message.code, reason, message.raw_headers, framing)

@@ -21,6 +21,7 @@ from proxy.core.model import Outcome, Reply, Request
 from proxy.core.problems import error_reply, problem_reply
 from proxy.core.replies import finished
 from proxy.fastpath import Replays
+from proxy.hints import Hints
 from proxy.requestbody import RequestBody
 
 log = logging.getLogger("proxy.handler")
@@ -116,6 +117,9 @@ class EdgeServer:
         except Exception as error:  # noqa: BLE001 - whatever it was, the client gets an answer
             log.error("the walk failed", extra={"exception": logs.place_of(error)})  # noqa: TRY400 - texts may quote
             reply = finished(problem_reply(500, "internal-error"), Outcome(refused=True))
+        finally:
+            if isinstance(request.interim, Hints):
+                request.interim.close()
         keep_alive = keep_alive and not client.ending
         return await answer.send(client, reply, request.method, request.http_version, keep_alive=keep_alive)
 

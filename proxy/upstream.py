@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from proxy.configtls import tls_context
-from proxy.connection import Connection, Head, Unanswered
+from proxy.connection import Connection, Unanswered
 from proxy.core.errors import (
     ClientError,
     ClientGone,
@@ -19,6 +19,7 @@ from proxy.core.errors import (
     UpstreamError,
 )
 from proxy.core.forwarding import end_to_end, is_event_stream, request_head
+from proxy.core.framing import Head
 from proxy.core.headers import Headers
 from proxy.core.model import Reply, Request
 from proxy.core.settings import HostLine, UpstreamSettings
@@ -81,7 +82,7 @@ class HttpUpstream:
                 )
             except ValueError:
                 raise UpstreamError("The request cannot be written as HTTP.", executed=False) from None
-            answer = connection.begin(request.method, request.headers.get("upgrade"))
+            answer = connection.begin(request.method, request.headers.get("upgrade"), request.interim)
             # A small body that is here already travels with the head: one write, and no task to send it.
             at_hand = getattr(request.body, "at_hand", None)
             ready = at_hand() if at_hand is not None and length is not None else None

@@ -140,6 +140,7 @@ def forwarded(
         request.scheme,
         request.http_version,
         request.trusted,
+        request.interim,
     )
 
 

@@ -27,6 +27,15 @@ class Framing(NamedTuple):
     persistent: bool
 
 
+class Head(NamedTuple):
+    """An answer's head: all lines, hop-by-hop ones too, and what they say about the content's end."""
+
+    status: int
+    reason: bytes
+    headers: RawHeaders
+    framing: Framing
+
+
 def answer_framing(
     method: str, status: int, reason: bytes, version: tuple[int, int], headers: RawHeaders
 ) -> Framing:

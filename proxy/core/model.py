@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -92,7 +92,10 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """As it came, nothing unquoted or reordered; `target` is path and query. `trusted`: so are its claims."""
+    """As it came, nothing unquoted or reordered; `target` is path and query. `trusted`: so are its claims.
+
+    `interim` is told of upstream's answers before the answer (1xx), where the client understands them.
+    """
 
     method: str
     target: str
@@ -102,6 +105,7 @@ class Request:
     scheme: str = "http"
     http_version: str = "1.1"
     trusted: bool = True
+    interim: Callable[[int, RawHeaders], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

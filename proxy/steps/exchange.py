@@ -83,6 +83,9 @@ async def send(
     began = perf_counter()
     try:
         sent = forwarding.forwarded(request, fill=fill, rules=services.settings.edge)
+        if fill:
+            # It is for others as well, and so is not led in by what is for one.
+            sent = replace(sent, interim=None)
         if switch:
             sent = upgrading.asking(sent, upgrading.wanted(request))
         reply = await services.upstream.send(sent if rewrite is None else rewrite(sent))

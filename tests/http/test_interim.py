@@ -1,0 +1,122 @@
+"""What upstream says before its answer reaches the client before the answer, and never behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from proxy.core.model import Reply, Request
+from proxy.core.settings import UpstreamSettings
+from proxy.handler import make_server
+from proxy.hints import MOST
+from proxy.upstream import HttpUpstream
+from tests.http.test_forwarding import Script, Wire, scripted
+
+HINT = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n"
+PASSED = HINT + b"\r\n"
+ANSWER = b"HTTP/1.1 200 OK\r\nDate: D\r\nContent-Length: 2\r\n\r\nok"
+ASK = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+Walk = Callable[[HttpUpstream, Request], Awaitable[Reply]]
+
+
+async def forwarding(upstream: HttpUpstream, request: Request) -> Reply:
+    """The walk that sends everything on."""
+    return await upstream.send(request)
+
+
+@asynccontextmanager
+async def served(
+    script: Script, walk: Walk = forwarding
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A client of both edges, with a scripted service behind them."""
+    async with scripted(script) as at:
+        upstream = HttpUpstream(UpstreamSettings(url=at.url))
+
+        async def walked(request: Request) -> Reply:
+            return await walk(upstream, request)
+
+        edge = make_server(walked)
+        server = await asyncio.get_running_loop().create_server(edge, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
+            server.close()
+            await edge.shutdown(0.1)
+            await upstream.close()
+
+
+async def test_hints_come_before_the_answer_is_made() -> None:
+    """103 and 102 and those yet unknown, without what is for one hop; 100 stays between neighbours."""
+    taken = asyncio.Event()
+
+    async def script(wire: Wire) -> None:
+        await wire.head()
+        await wire.say(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n")
+        await wire.say(HINT + b"Connection: X-Hop\r\nX-Hop: 1\r\nContent-Length: 5\r\n\r\n")
+        await taken.wait()
+        await wire.say(b"HTTP/1.1 199 Strange\r\n\r\n" + ANSWER)
+
+    async with served(script) as (reader, writer):
+        writer.write(ASK)
+        first = b"HTTP/1.1 102 Processing\r\n\r\n" + PASSED
+        assert first == await reader.readexactly(len(first))
+        taken.set()
+        rest = b"HTTP/1.1 199 \r\n\r\n" + ANSWER
+        assert rest == await reader.readexactly(len(rest))
+
+
+async def test_an_old_client_gets_the_answer_only() -> None:
+    """HTTP/1.0 knows no interim answers: one would be taken for the answer."""
+
+    async def script(wire: Wire) -> None:
+        await wire.head()
+        await wire.say(PASSED + ANSWER)
+
+    async with served(script) as (reader, writer):
+        writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_hints_are_bounded() -> None:
+    """Upstream may say any number."""
+
+    async def script(wire: Wire) -> None:
+        await wire.head()
+        for _ in range(MOST + 5):
+            await wire.say(PASSED)
+        await wire.say(ANSWER)
+
+    async with served(script) as (reader, writer):
+        writer.write(ASK)
+        said = await reader.readuntil(b"ok")
+        assert 0 < said.count(HINT) <= MOST
+        assert said.endswith(b"\r\n\r\n" + ANSWER)
+
+
+async def test_nothing_is_said_behind_the_answer() -> None:
+    """A hint for work that goes on behind the answer would be taken for the next answer."""
+    behind: set[asyncio.Task[Reply]] = set()
+    answered = asyncio.Event()
+
+    async def script(wire: Wire) -> None:
+        while True:
+            await wire.head()
+            await answered.wait()
+            await wire.say(PASSED + ANSWER)
+
+    async def walk(upstream: HttpUpstream, request: Request) -> Reply:
+        behind.add(asyncio.ensure_future(upstream.send(request)))
+        return Reply(200, b"OK", ((b"Date", b"D"),), b"ok")
+
+    async with served(script, walk) as (reader, writer):
+        writer.write(ASK)
+        assert ANSWER == await reader.readexactly(len(ANSWER))
+        answered.set()
+        await asyncio.gather(*behind)
+        behind.clear()
+        writer.write(ASK)
+        assert ANSWER == await reader.readexactly(len(ANSWER))
+        await asyncio.gather(*behind)
