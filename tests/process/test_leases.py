@@ -46,10 +46,12 @@ class Upstream:
     def __init__(self, answer: Callable[[], Entry | None] = entry) -> None:
         self.calls = 0
         self.go = asyncio.Event()
+        self.ticket = Ticket()
         self._answer = answer
 
-    async def __call__(self, _: Ticket) -> Loaded[str]:
+    async def __call__(self, ticket: Ticket) -> Loaded[str]:
         self.calls += 1
+        self.ticket = ticket
         await self.go.wait()
         return Loaded("own", self._answer())
 
@@ -172,6 +174,7 @@ async def test_who_asks_after_the_lease_takes_over(
         answer = await ask(other, ref, upstream)
 
         assert (Own, 1) == (type(answer), upstream.calls)
+        assert (ref is ID) == (upstream.ticket.lease is not None)
         assert isinstance(await dead.get(ref), Found)
 
 
