@@ -70,7 +70,8 @@ def run(name: str, race: Race, *, seconds: int, rounds: int, redis: bool = False
                 print(f"   {peer.name}: left out, missing {', '.join(missing)}")
                 continue
             server = stack.enter_context(running(peer, redis=redis))
-            asyncio.run(warm(server.port, load))
+            # Others keep what they have seen once.
+            asyncio.run(warm(server.port, load if not runners else replace(load, warm=min(load.warm, 1))))
             runners.append((server, load))
         found: dict[str, list[Run]] = {server.peer.name: [] for server, _ in runners}
         for _ in range(rounds):

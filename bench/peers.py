@@ -62,7 +62,7 @@ _LUA_REDIS_SERVER = """
     local r = require("nginx.redis"):new(); r:set_timeout(250)
     if not r:connect("127.0.0.1", {redis}) then return ngx.exit(502) end
     local uri = ngx.var.request_uri
-    local key = uri
+    local key = "/users/" .. (string.match(uri, "(%d+)$") or uri)
     local email = string.match(uri, "^/users/by%-email/(.*)$")
     if email then
       local id = r:get("e:" .. email)
