@@ -30,6 +30,7 @@ ALERTS = [
 ]
 # What has nothing to show here, and why that is right.
 EMPTY = {
+    "Age of the token keys": "the tokens here are proven with a shared secret, so no keys are fetched",
     "Fetches of the token keys": "the tokens here are proven with a shared secret, so no keys are fetched",
 }
 JSON = {"Content-Type": "application/json"}

@@ -114,6 +114,10 @@ class Admin:
         store = dict(await self._cache.store.health())
         mine = self._counters() | {"uptime_seconds": uptime, "store": store}
         mine |= {"gauges": gauges(self._cache.store, store), "replicas": store.get("replicas")}
+        mine["token_keys_age_seconds"] = None if self._keys is None else self._keys.health()["age_seconds"]
+        link = getattr(getattr(self._cache.store, "redis", None), "link", None)
+        if link is not None:
+            mine["redis_latency"] = link.latency.stats()
         return merged([mine, *await self._peers.stats(self._token)])
 
     def _counters(self) -> dict[str, Any]:

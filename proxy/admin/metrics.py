@@ -136,7 +136,10 @@ def _durations(stats: Mapping[str, Any]) -> list[Metric]:
     for name, told, place in (
         ("upstream_duration_seconds", "Time that requests waited for upstream.", "upstream_latency"),
         ("fence_wait_seconds", "Time until no replica could answer from memory.", "fence_wait"),
+        ("redis_duration_seconds", "Round trips to Redis that were answered.", "redis_latency"),
     ):
+        if place not in stats:
+            continue
         family = HistogramMetricFamily(f"{PREFIX}_{name}", told)
         family.add_metric([], cumulative(stats[place]), stats[place]["seconds"])
         found.append(family)
@@ -154,6 +157,10 @@ def _states(stats: Mapping[str, Any]) -> list[Metric]:
     if latency is not None:
         told = "Round trip to the cache's backend."
         found.append(GaugeMetricFamily(f"{PREFIX}_redis_latency_seconds", told, latency / 1000))
+    age = stats["token_keys_age_seconds"]
+    if age is not None:
+        told = "Age of the token keys, in the worker that was asked."
+        found.append(GaugeMetricFamily(f"{PREFIX}_token_keys_age_seconds", told, age))
     mode = GaugeMetricFamily(f"{PREFIX}_mode", "The mode in force.", labels=["mode"])
     mode.add_metric([stats["mode"]], 1)
     return [*found, mode]

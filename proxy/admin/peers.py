@@ -9,6 +9,8 @@ from typing import Any
 import aiohttp
 import orjson
 
+from proxy.checks import rates
+
 TIMEOUT = aiohttp.ClientTimeout(total=1.0)
 
 # In the query of an eviction that another worker has counted already.
@@ -63,7 +65,9 @@ class Peers:
 
 
 # Figures of one process, or shared by all: adding them up would be wrong.
-_NOT_ADDED = frozenset({"hit_rate_percent", "uptime_seconds", "store", "mode", "replicas"})
+_NOT_ADDED = frozenset(
+    {"hit_rate_percent", "uptime_seconds", "store", "mode", "replicas", "token_keys_age_seconds"}
+)
 
 
 def merged(stats: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -74,6 +78,10 @@ def merged(stats: Sequence[dict[str, Any]]) -> dict[str, Any]:
     lookups = total["hits"] + total["misses"]
     total["hit_rate_percent"] = round(100 * total["hits"] / lookups, 2) if lookups else 0.0
     total["workers"] = len(stats)
+    total["agreement"] = {
+        kind: {route: rates(counts) for route, counts in found.items()}
+        for kind, found in total["checks"].items()
+    }
     return total
 
 

@@ -43,7 +43,7 @@ async def explain(
         )
     if isinstance(action, Resource):
         told["kind"] = "resource"
-        if services.settings.mode is Mode.OFF:
+        if services.rollout.mode is Mode.OFF:
             return _said(told, "BYPASS", Reason.MODE_OFF)
         if unkeyed is None and in_target(request.target, services.settings.token_from):
             unkeyed = Reason.CREDENTIALS

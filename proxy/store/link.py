@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from enum import Enum
 from importlib.resources import files
+from time import perf_counter
 from typing import Any, Final
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -19,6 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from proxy.core.errors import StoreError
+from proxy.histogram import Histogram
 from proxy.store.mux import Command, Multiplexer, told
 
 __all__ = ["WRONG_TYPE", "Command", "Link", "Pool", "Process", "Script", "connect"]
@@ -155,6 +157,8 @@ class Link:
         self.mux = mux
         self.process = process or Process()
         self._deadline = deadline
+        self.latency = Histogram()
+        """Seconds of round trips that were answered."""
         self.errors = 0
         self.loads = 0
         """Times that a script was missing: what ran behind it in one pipeline has overtaken it."""
@@ -187,10 +191,14 @@ class Link:
 
         Commands may be run twice. Raises RedisError or OSError: use it within `bounded`.
         """
+        started = perf_counter()
         if around is None:
-            return await self._run(commands)
-        with around(commands):
-            return await self._run(commands)
+            replies = await self._run(commands)
+        else:
+            with around(commands):
+                replies = await self._run(commands)
+        self.latency.observe(perf_counter() - started)
+        return replies
 
     async def _run(self, commands: Sequence[Command]) -> list[Any]:
         replies: list[Any] = []

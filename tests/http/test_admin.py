@@ -283,6 +283,7 @@ def test_rates_are_made_again_and_not_added() -> None:
         "hit_rate_percent": 75.0,
         "uptime_seconds": 9,
         "views": {"users": {"hits": 3}},
+        "checks": {"truth": {"r": {"agree": 990}}},
     }
     two = {
         "hits": 0,
@@ -290,6 +291,7 @@ def test_rates_are_made_again_and_not_added() -> None:
         "hit_rate_percent": 0.0,
         "uptime_seconds": 2,
         "views": {"users": {"misses": 4}},
+        "checks": {"truth": {"r": {"disagree": 10}}},
     }
 
     assert {
@@ -298,6 +300,8 @@ def test_rates_are_made_again_and_not_added() -> None:
         "hit_rate_percent": 37.5,
         "uptime_seconds": 9,
         "views": {"users": {"hits": 3, "misses": 4}},
+        "checks": {"truth": {"r": {"agree": 990, "disagree": 10}}},
+        "agreement": {"truth": {"r": {"compared": 1000, "percent": 99.0, "nines": 2.0}}},
         "workers": 2,
     } == merged([one, two])
 

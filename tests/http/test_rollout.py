@@ -226,3 +226,19 @@ def test_shares_are_kept_on_average() -> None:
     assert 0.045 < picked.count(Look.HOLDBACK) / asked < 0.055
     assert 0.007 < picked.count(Look.TRUTH) / asked < 0.012
     assert None not in picked
+
+
+async def test_a_resource_is_explained_by_the_mode_in_force(tmp_path: Path) -> None:
+    """An operator's `off` counts, not what the settings ask for."""
+    text = 'version: 1\nupstream: {url: "{stub}"}\nroutes:\n- {match: "GET /r/{x}", resource: {}}\n'
+    async with (
+        bench(routes=text, tmp_path=tmp_path) as b,
+        TestClient(TestServer(b.app.admin)) as admin,
+    ):
+        said = []
+        for mode in ("serve", "off", "serve"):
+            await admin.post("/mode", json={"mode": mode})
+            told = await (await admin.get("/explain", params={"url": "/r/1"})).json()
+            said.append(told["would_be"])
+
+    assert ["MISS", "BYPASS", "MISS"] == said

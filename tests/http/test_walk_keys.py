@@ -214,3 +214,4 @@ async def test_ready_says_that_there_are_no_keys_yet() -> None:
     assert {"ok": 1, "failed": 1} == stats["key_fetches"]
     assert ("ok", 1) == (health["token_keys"]["status"], health["token_keys"]["keys"])
     assert 'user_cache_proxy_key_fetches_total{result="failed"} 1.0' in metrics
+    assert "user_cache_proxy_token_keys_age_seconds " in metrics
