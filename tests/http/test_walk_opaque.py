@@ -12,6 +12,8 @@ from typing import Any
 import pytest_asyncio
 from aiohttp import web
 
+from proxy.core.headers import Headers
+from proxy.core.model import Request
 from tests.valkey import Valkey
 from tests.walk import Bench, bench
 
@@ -197,3 +199,14 @@ async def test_without_a_good_header_upstream_answers(f: Fleet) -> None:
     assert (401, "BYPASS") == (answer.status, answer.x_cache)
     odd = await f.one.get("/auth/introspect", headers={"Authorization": "Bearer a b"})
     assert (401, "BYPASS", "token-malformed") == (odd.status, odd.x_cache, odd.cache_status[-15:])
+
+
+async def test_what_would_become_of_an_opaque_token(f: Fleet) -> None:
+    """`explain` names the key by the token's hash, and says what is missing."""
+    await f.warm("t-5-a")
+    told = []
+    for line in ((b"Authorization", b"Bearer t-5-a"),), ((b"Authorization", b"Bearer t-9-z"),), ():
+        explained = await f.one.app.operators._explain(Request("GET", "/auth/introspect", Headers(line)))
+        told.append((explained["would_be"], explained["reason"], "t-5-a" in str(explained)))
+
+    assert [("HIT", None, False), ("MISS", "absent", False), ("BYPASS", "token-missing", False)] == told
