@@ -23,6 +23,7 @@ from proxy.core.framing import Head
 from proxy.core.headers import Headers
 from proxy.core.model import Reply, Request
 from proxy.core.settings import HostLine, UpstreamSettings
+from proxy.core.trailers import trailer_section
 from proxy.dialing import Dialer
 from proxy.pool import Pool
 from proxy.tunnel import Switch
@@ -144,7 +145,7 @@ class HttpUpstream:
                 connection.request_sent = sent == length
                 await connection.drain(self._until_next)
             if length is None:
-                connection.write(b"0\r\n\r\n")
+                connection.write(trailer_section(getattr(body, "trailers", ())))
             elif sent < length:
                 raise ClientError(400, "bad-request", "The body is shorter than its Content-Length.")
             connection.request_sent = True

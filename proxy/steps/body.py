@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from proxy.core.headers import Headers
+from proxy.core.headers import Headers, RawHeaders
 from proxy.core.model import Reply
 
 
@@ -89,6 +89,12 @@ class Tee:
         else:
             self._chunks.clear()
         return chunk
+
+    @property
+    def trailers(self) -> RawHeaders:
+        """The fields behind the last chunk, once it has passed."""
+        lines: RawHeaders = getattr(self._body, "trailers", ())
+        return lines
 
     @property
     def copy(self) -> bytes | None:
