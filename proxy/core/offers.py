@@ -25,6 +25,10 @@ class HeldEntry(Hold, Protocol):
         """The answer."""
         ...
 
+    def joined(self, other: HeldEntry) -> HeldEntry | None:
+        """Both as one Hold, where they can be; `entry` stays."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Offer:

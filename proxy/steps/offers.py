@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proxy.core.cachecontrol import NO_DIRECTIVES, RequestDirectives
 from proxy.core.model import Found, Outcome, Reason, Ref, Reply, Tier
-from proxy.core.offers import Hold, Offer
+from proxy.core.offers import HeldEntry, Hold, Offer
 from proxy.core.settings import Access, Answer, Introspect, Lookup, Route, Write
 from proxy.core.tokens import Identity, Verifier
 from proxy.steps.callers import VOUCHED, entry_state, good_ref, identify
@@ -54,7 +54,7 @@ def offered(x: Exchange, ref: Ref, found: Found, directives: RequestDirectives, 
         good = x.services.cache.hold(good_ref(identity))
         if good is None:
             return None
-        holds += [state[0], good, _Keys(verifier.of(identity))]
+        holds = [*_merged(held, state[0], good), _Keys(verifier.of(identity))]
         leeway = verifier.of(identity).leeway
         begins, ends = _times(identity, leeway, begins, min(ends, state[1], good.entry.expires))
     counted = Outcome(
@@ -67,6 +67,20 @@ def offered(x: Exchange, ref: Ref, found: Found, directives: RequestDirectives, 
         status=200,
     )
     return Offer(entry, tuple(holds), begins, ends, counted)
+
+
+def _merged(*each: HeldEntry) -> list[HeldEntry]:
+    """The same with as little to ask as can be: most callers ask about themselves."""
+    merged: list[HeldEntry] = []
+    for one in each:
+        for at, other in enumerate(merged):
+            both = other.joined(one)
+            if both is not None:
+                merged[at] = both
+                break
+        else:
+            merged.append(one)
+    return merged
 
 
 def _plain(route: Route) -> bool:
@@ -88,7 +102,7 @@ def _asks_who(route: Route) -> bool:
             return True
 
 
-def _state(x: Exchange, identity: Identity) -> tuple[Hold, float] | None:
+def _state(x: Exchange, identity: Identity) -> tuple[HeldEntry, float] | None:
     """What shows that the caller is active, and until when; None where it is not in memory."""
     now = x.services.now()
     slots = [VOUCHED, x.services.user_view]

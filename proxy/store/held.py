@@ -46,6 +46,7 @@ class Memory:
         self._max_users = max(1, max_users)
         self._tables = Tables(max_resource_bytes)
         self._users = self._tables.users
+        self.used: Callable[[str], None] = self._users.move_to_end
         self._aliases: dict[Alias, str] = {}
         self._nobodies = Nobodies(max_users // 10 + 1, self._over)
         self._floors: OrderedDict[str, int] = OrderedDict()
@@ -98,21 +99,19 @@ class Memory:
         slot = user.slots.get(ref.slot) if user else None
         if slot is None or (ref.key != "id" and slot.entry.keys.get(ref.key) != ref.value):
             return None
-        return Held(self, ref, user_id, slot) if self.keeps(ref, user_id, slot) else None
+        if user is None or not self.keeps(ref, user, slot):
+            return None
+        return Held(self, user, ((ref, slot),))
 
-    def keeps(self, ref: Ref, user_id: str, slot: Slot) -> bool:
-        """See Keeper. It counts as a use of the user, like a look-up."""
-        user = self._users.get(user_id)
-        if user is None or user.slots.get(ref.slot) is not slot:
+    def keeps(self, ref: Ref, user: HeldUser, slot: Slot) -> bool:
+        """See Keeper."""
+        if self._users.get(user.id) is not user or user.slots.get(ref.slot) is not slot:
             return False
-        if ref.key != "id" and self._aliases.get((ref.key, ref.value)) != user_id:
+        if ref.key != "id" and self._aliases.get((ref.key, ref.value)) != user.id:
             return False
         if self.fences.standing and self._is_fenced(ref):
             return False
-        if slot.until is not None and slot.until <= self._monotonic():
-            return False
-        self._users.move_to_end(user_id)
-        return True
+        return slot.until is None or slot.until > self._monotonic()
 
     def _slot(self, user: HeldUser | None, ref: Ref) -> Looked:
         slot = user.slots.get(ref.slot) if user else None
@@ -189,6 +188,7 @@ class Memory:
         if user is None:
             user = table[user_id] = HeldUser(user_id)
             self._ring.append(user)
+        user.changes += 1
         if name in user.slots:
             self._tables.account(user, -user.slots.pop(name).size)
         elif codec.per_token(name):
@@ -259,9 +259,7 @@ class Memory:
     def cap(self, seconds: float) -> None:
         """Ends what is held now after `seconds` at the latest."""
         until = self._monotonic() + seconds
-        for user in self._tables:
-            for slot in user.slots.values():
-                slot.until = until if slot.until is None else min(slot.until, until)
+        self._tables.cap(until)
         self._nobodies.cap(until)
 
     def _sweep(self) -> None:
@@ -277,6 +275,7 @@ class Memory:
         self._nobodies.sweep()
 
     def _remove_slot(self, user: HeldUser, name: str) -> None:
+        user.changes += 1
         self._tables.account(user, -user.slots.pop(name).size)
         if not user.slots:
             self._remove_user(user.id)
@@ -286,11 +285,14 @@ class Memory:
         self._tables.account(user, -sum(slot.size for slot in user.slots.values()))
         for alias in user.aliases:
             del self._aliases[alias]
+        user.changes += 1
         # The ring may hold the user for a while yet.
         user.slots.clear()
 
     def _unlink(self, alias: Alias) -> None:
-        self._users[self._aliases.pop(alias)].aliases.discard(alias)
+        user = self._users[self._aliases.pop(alias)]
+        user.changes += 1
+        user.aliases.discard(alias)
 
     def lead(self, key: str, value: str) -> str | None:
         """See Store.resolve."""

@@ -1,4 +1,4 @@
-"""A stored answer as it was found, so that a later hit can be sure that it is the same one."""
+"""Stored answers of a user as they were found, so that a later hit can be sure that they are the same."""
 
 from __future__ import annotations
 
@@ -6,45 +6,75 @@ from collections.abc import Callable
 from typing import Protocol
 
 from proxy.core.model import Entry, Ref
-from proxy.store.slot import Slot
+from proxy.core.offers import HeldEntry
+from proxy.store.localfences import LocalFences
+from proxy.store.slot import HeldUser, Slot
 
 
 class Keeper(Protocol):
-    """The memory that holds it."""
+    """The memory that holds them."""
 
-    def keeps(self, ref: Ref, user_id: str, slot: Slot) -> bool:
+    fences: LocalFences
+    used: Callable[[str], None]
+    """Is told of each read."""
+
+    def keeps(self, ref: Ref, user: HeldUser, slot: Slot) -> bool:
         """Whether a look-up would find this very answer now."""
         ...
 
 
 class Held:
-    """See core.offers.Hold. `trusted` says whether memory may be used at all, where that can change."""
+    """See core.offers.HeldEntry. `trusted` says whether memory may be used at all, where that can change.
 
-    __slots__ = ("_keeper", "_ref", "_slot", "_trusted", "_user_id")
+    While nothing of the user has changed, nothing but the fences and the clocks can say otherwise.
+    """
+
+    __slots__ = ("_keeper", "_seen", "_timed", "_trusted", "places", "user")
 
     def __init__(
-        self, keeper: Keeper, ref: Ref, user_id: str, slot: Slot, trusted: Callable[[], bool] | None = None
+        self,
+        keeper: Keeper,
+        user: HeldUser,
+        places: tuple[tuple[Ref, Slot], ...],
+        trusted: Callable[[], bool] | None = None,
     ) -> None:
         self._keeper = keeper
-        self._ref = ref
-        self._user_id = user_id
-        self._slot = slot
+        self.user = user
+        self.places = places
         self._trusted = trusted
+        self._note()
 
     @property
     def entry(self) -> Entry:
-        """What was found."""
-        return self._slot.entry
+        """What was found, first of all."""
+        return self.places[0][1].entry
 
     def behind(self, trusted: Callable[[], bool]) -> Held:
         """The same, where memory is to be used only while `trusted`."""
-        return Held(self._keeper, self._ref, self._user_id, self._slot, trusted)
+        return Held(self._keeper, self.user, self.places, trusted)
+
+    def joined(self, other: HeldEntry) -> Held | None:
+        """Both as one, which costs no more to ask; None where they are of two users."""
+        if not isinstance(other, Held) or other.user is not self.user:
+            return None
+        return Held(self._keeper, self.user, (*self.places, *other.places), self._trusted)
 
     def stands(self, now: float) -> bool:  # noqa: ARG002 - the offer looks at the wall clock itself
         """The lease on the feed and the memory's own clock are read here, on each hit (design §7.5)."""
         if self._trusted is not None and not self._trusted():
             return False
-        return self._keeper.keeps(self._ref, self._user_id, self._slot)
+        user, keeper = self.user, self._keeper
+        if user.changes != self._seen or self._timed or keeper.fences.standing:
+            for ref, slot in self.places:
+                if not keeper.keeps(ref, user, slot):
+                    return False
+            self._note()
+        keeper.used(user.id)
+        return True
+
+    def _note(self) -> None:
+        self._seen = self.user.changes
+        self._timed = any(slot.until is not None for _, slot in self.places)
 
     def __repr__(self) -> str:
-        return f"Held({self._ref!r})"
+        return f"Held({len(self.places)})"

@@ -54,11 +54,12 @@ class RedisStats:
 
 @dataclass(slots=True)
 class HeldUser:
-    """A user's answers by slot, and the aliases they prove."""
+    """A user's answers by slot, and the aliases they prove. `changes` counts whatever was done to them."""
 
     id: str
     slots: dict[str, Slot] = field(default_factory=dict)
     aliases: set[tuple[str, str]] = field(default_factory=set)
+    changes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,8 +38,17 @@ class Tables:
         yield from self.users.values()
         yield from self.resources.values()
 
+    def cap(self, until: float) -> None:
+        """Ends all that is held at that monotonic second at the latest."""
+        for user in self:
+            user.changes += 1
+            for slot in user.slots.values():
+                slot.until = until if slot.until is None else min(slot.until, until)
+
     def clear(self) -> None:
         """Nothing is held any more."""
+        for user in self:
+            user.changes += 1
         self.users.clear()
         self.resources.clear()
         self.bytes = self._resource_bytes = 0
