@@ -76,6 +76,8 @@ class Replays:
         self._date = date
         self._wanted = wanted
         self._ready: dict[bytes, _Ready] = {}
+        # The last head that was not known as it stood had a line that only names it.
+        self._named = False
         self._tallies: dict[tuple[str, str, str | None], _Tally] = {}
 
     def __len__(self) -> int:
@@ -94,11 +96,15 @@ class Replays:
 
     def answer(self, head: bytes) -> bytes | None:
         """The answer to a whole request head, or None: walk."""
-        key = sha256(head).digest()
-        ready = self._ready.get(key)
+        ready = None
+        # No head with such a line is known by itself, and who sends one sends another: one hash is spared.
+        if not self._named:
+            key = sha256(head).digest()
+            ready = self._ready.get(key)
         if ready is None:
             plain, lines = _TRACES.subn(b"", head)
-            if not lines or lines > _MOST_TRACES:
+            alike, self._named = self._named, lines > 0
+            if lines > _MOST_TRACES or not (lines or alike):
                 return None
             key = sha256(plain).digest()
             ready = self._ready.get(key)

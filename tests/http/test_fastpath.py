@@ -136,6 +136,9 @@ async def test_names_of_requests_do_not_matter() -> None:
             for number in range(2, 12):
                 head = get("/users/1", "Accept: */*", f"X-Request-Id: {number}", trace.format(number))
                 assert b"X-Cache: HIT" in await c.ask(head)
+        async with counting(at, 4):
+            for name in ((), ("X-Request-Id: a",), (), ("X-Request-Id: b",)):
+                await c.ask(get("/users/1", "Accept: */*", *name))
         async with counting(at, 0):
             await c.ask(get("/users/1", "Accept: */*", "X-Unknown: 1"))
 
