@@ -1,8 +1,7 @@
 """One connection to upstream: an asyncio protocol around aiohttp's C response parser.
 
-Only here does the package lean on names that aiohttp does not promise (`BaseProtocol`, the parser, the
-stream it feeds); a canary test watches them. The parser is shown one head at a time, so that not a byte
-that follows an answer can pass for the next one.
+Only here does the package lean on names that aiohttp does not promise (`BaseProtocol`, the parser); a canary
+test watches them. The parser is shown heads alone, so that not a byte that follows one can pass for another.
 """
 
 from __future__ import annotations
@@ -17,18 +16,17 @@ from typing import Final
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpResponseParser
-from aiohttp.streams import StreamReader
 
 from proxy.core.errors import UpstreamError, UpstreamTimeout
 from proxy.core.framing import Head, answer_framing
 from proxy.core.headers import RawHeaders
 from proxy.core.upgrading import check_agreed
+from proxy.replybody import BUFFER, ReplyBody
 
 # Nobody's answer head is larger; a peer that never ends its head must not fill memory.
 MAX_HEAD: Final = 64 * 1024
 MAX_LINE: Final = 16 * 1024
 MAX_LINES: Final = 256
-BUFFER: Final = 64 * 1024  # reading stops at twice this, until the client has taken it
 
 Interim = Callable[[int, RawHeaders], None]
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
@@ -57,8 +55,7 @@ class Connection(BaseProtocol):
         self._answered = False
         self._buffer = b""
         self._head: Head | None = None
-        self._left: int | None = None
-        self._content: StreamReader | None = None
+        self._body: ReplyBody | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._upgrade: str | None = None
         self._interim: Interim | None = None
@@ -100,7 +97,7 @@ class Connection(BaseProtocol):
         )
         self.request_sent = self._answered = False
         self._method, self._upgrade, self._interim = method, upgrade, interim
-        self._head = self._content = None
+        self._head = self._body = None
         self._buffer = b""
         self._answer = self._loop.create_future()
         if self.transport is None:
@@ -142,8 +139,8 @@ class Connection(BaseProtocol):
         self._spoiled = True
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
-        elif self._content is not None and not self._content.is_eof():
-            self._content.set_exception(error)
+        elif self._body is not None:
+            self._body.fail(error)
         self.abort()
 
     def abort(self) -> None:
@@ -155,59 +152,45 @@ class Connection(BaseProtocol):
 
     def complete(self) -> bytes | None:
         """The whole content, if all of it has arrived and a length had been promised; else None."""
-        if self._head is None or self._head.framing.length is None:
+        head, body = self._head, self._body
+        if head is None or head.framing.length is None or body is None or not body.complete:
             return None
-        if self._content is None:
-            return b""
-        if not self._content.is_eof() or self._content.exception() is not None:
-            return None
-        return self._content.read_nowait()
+        return body.take()
 
     async def read(self, timeout: float | None) -> bytes:
         """The next piece of content, b"" at its end; `timeout` None: however late. Raises UpstreamError."""
-        content = self._content
-        if content is None:
+        body = self._body
+        if body is None:
             return b""
-        data = content.read_nowait()
-        if data or content.is_eof():
+        data = body.take()
+        if data or body.complete:
             return data
         if timeout is not None:
             self.arm(timeout, "stopped in the middle of its answer")
         try:
-            return await content.readany()
+            await body.wait()
         finally:
             self.disarm()
+        return body.take()
 
     def finish(self) -> bool:
         """Ends the exchange. True if the connection is fit for another one."""
-        head, parser = self._head, self._parser
-        self._answer = self._head = self._content = self._parser = None
+        head, body = self._head, self._body
+        self._answer = self._head = self._body = self._parser = None
         self.disarm()
-        if (
-            head is None
-            or not head.framing.persistent
-            or not self.request_sent
-            or self._spoiled
-            or parser is None
-        ):
+        if head is None or body is None or not head.framing.persistent or not self.request_sent:
             return False
-        if self.transport is None or self.transport.is_closing() or self.transport.get_write_buffer_size():
+        if self._spoiled or body.spoiled or not body.complete:
             return False
-        if head.framing.chunked:
-            try:
-                # After the last chunk the parser may hold the beginning of an answer that nobody asked for.
-                return parser.feed_eof() is None
-            except HttpProcessingError:
-                return False
-        return self._left == 0
+        transport = self.transport
+        return not (transport is None or transport.is_closing() or transport.get_write_buffer_size())
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from upstream; b"" is aiohttp's way of saying that reading goes on after a pause."""
+        """Bytes from upstream."""
         if self._head is not None:
             self._feed(data)
         elif self._answer is None:
-            if data:
-                self.abort()
+            self.abort()
         elif not self._answer.done():
             self._answered = True
             try:
@@ -226,14 +209,8 @@ class Connection(BaseProtocol):
             else:
                 error = Unanswered("Upstream closed the connection without an answer.", executed=True)
             self._answer.set_exception(error)
-        elif self._content is not None and not self._content.is_eof() and self._parser is not None:
-            try:
-                if exc is not None:
-                    raise HttpProcessingError
-                self._parser.feed_eof()
-            except HttpProcessingError:
-                broken = UpstreamError("Upstream broke off in the middle of its answer.", executed=True)
-                self._content.set_exception(broken)
+        elif self._body is not None and (exc is not None or not self._body.end()):
+            self._body.fail(UpstreamError("Upstream broke off in the middle of its answer.", executed=True))
         self._on_lost(self)
 
     def _read_head(self, data: bytes) -> None:
@@ -246,9 +223,9 @@ class Connection(BaseProtocol):
                 self._buffer = buffer
                 return
             messages, _, _ = self._parser.feed_data(buffer[: end.end()])  # type: ignore[union-attr]
-            message, content = messages[0] if messages else (None, None)
-            if message is None:
+            if not messages:
                 raise ValueError("no answer")
+            message = messages[0][0]
             buffer = buffer[end.end() :]
             if message.code >= 200 or message.code == 101:
                 break
@@ -261,10 +238,9 @@ class Connection(BaseProtocol):
         if head.status == 101:
             check_agreed(self._upgrade, head.headers)
             self.transport.pause_reading()  # type: ignore[union-attr]
-            content, framing, self.early, buffer = None, framing._replace(length=0), buffer, b""
+            framing, self.early, buffer = framing._replace(length=0), buffer, b""
         self._buffer = b""
-        self._left = framing.length
-        self._content = content if framing.length != 0 else None
+        self._body = ReplyBody(self, framing)
         self._head = head
         self.disarm()
         if self._answer is not None:
@@ -276,20 +252,17 @@ class Connection(BaseProtocol):
         if self._head is not None and self._head.status == 101:
             self.early += data
             return
-        if self._left is not None:
-            # What comes after the promised length is not content, and belongs to no other answer.
-            self._spoiled |= len(data) > self._left
-            data = data[: self._left]
-            self._left -= len(data)
-        content, parser = self._content, self._parser
-        if content is None or parser is None or content.is_eof():
-            self._spoiled |= bool(data)
-            return
         try:
-            messages, _, _ = parser.feed_data(data)
-        except HttpProcessingError:
-            self._spoiled = True
-            if not content.is_eof():
-                self.fail(UpstreamError("Upstream's answer is not valid HTTP.", executed=True))
-        else:
-            self._spoiled |= bool(messages)
+            self._body.feed(data)  # type: ignore[union-attr]
+        except ValueError:
+            self.fail(UpstreamError("Upstream's answer is not valid HTTP.", executed=True))
+
+    def pause(self) -> None:
+        """The body has enough for now."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """The body was read."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.resume_reading()

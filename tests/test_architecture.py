@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("logs",)),
     (1, ("systemd",)),
     (1, ("store.link", "store.mux")),
-    (1, ("pool", "connection", "tunnel")),
+    (1, ("pool", "connection", "replybody", "tunnel")),
     (1, ("dialing",)),
     (1, ("singleflight",)),
     (1, ("messages",)),

@@ -29,15 +29,16 @@ _FRAMING: Final = frozenset({b"content-length", b"host", b"transfer-encoding"})
 class Chunks:
     """Reads a chunked body as it arrives. `done` after the last chunk; `trailers` are the lines behind it.
 
-    `padded` takes blanks behind a size, which old servers write; from a client they are refused.
+    `lenient` takes what services write and clients may not: blanks behind a size, and any name in the lines
+    behind the last chunk, which are nobody's head.
     """
 
-    __slots__ = ("_held", "_left", "_padded", "_pending", "done", "trailers")
+    __slots__ = ("_held", "_left", "_lenient", "_pending", "done", "trailers")
 
-    def __init__(self, *, padded: bool = False) -> None:
+    def __init__(self, *, lenient: bool = False) -> None:
         self.done = False
         self.trailers: RawHeaders = ()
-        self._padded = padded
+        self._lenient = lenient
         self._held = b""
         self._left = 0
         # What comes next: "size", "data", "end" (of the data) or "trailers".
@@ -88,7 +89,7 @@ class Chunks:
         line = data[at : end - 1]
         if data[end - 1 : end] != b"\r" or end == at:
             raise ValueError("bare line feed")
-        found = _SIZE.fullmatch(line.rstrip(b" \t") if self._padded else line)
+        found = _SIZE.fullmatch(line.rstrip(b" \t") if self._lenient else line)
         if found is None:
             raise ValueError("bad size")
         self._left = int(found[1], 16)
@@ -107,7 +108,8 @@ class Chunks:
                 raise ValueError("trailers too long")
             return -1
         lines = read_fields(data[at : end + 2])
-        if len(lines) > MAX_TRAILER_LINES or any(name.lower() in _FRAMING for name, _ in lines):
+        framed = not self._lenient and any(name.lower() in _FRAMING for name, _ in lines)
+        if framed or len(lines) > MAX_TRAILER_LINES:
             raise ValueError("bad trailers")
         self.trailers = lines
         self.done = True

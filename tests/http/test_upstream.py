@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiohttp import base_protocol, http_parser, streams, web
+from aiohttp import base_protocol, http_parser, web
 
 from proxy.core.errors import ConfigError, UpstreamBusy, UpstreamRefused
 from proxy.core.headers import Headers
@@ -161,4 +161,3 @@ def test_what_is_leant_on_in_aiohttp_is_there() -> None:
     require_c_parser()
     assert http_parser.HttpResponseParser is not http_parser.HttpResponseParserPy
     assert {"pause_reading", "resume_reading", "_drain_helper"} <= set(dir(base_protocol.BaseProtocol))
-    assert {"readany", "feed_data", "feed_eof", "is_eof", "at_eof"} <= set(dir(streams.StreamReader))

@@ -92,4 +92,4 @@ def test_what_two_readers_could_read_differently_is_refused(sent: bytes) -> None
 
 def test_old_servers_pad_their_sizes() -> None:
     """Blanks behind a size pass in an answer, and only there."""
-    assert ([b"x"], b"") == Chunks(padded=True).feed(b"1  \r\nx\r\n")
+    assert ([b"x"], b"") == Chunks(lenient=True).feed(b"1  \r\nx\r\n")
