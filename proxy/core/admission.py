@@ -10,7 +10,7 @@ import orjson
 from proxy.core import policy
 from proxy.core.credentials import reflected
 from proxy.core.headers import Headers, RawHeaders
-from proxy.core.keys import Identified, dig, identify, user_id
+from proxy.core.keys import Identified, dig, identify, truth, user_id
 from proxy.core.model import Entry, Reason, Ref, Reply
 from proxy.core.redaction import Redactor, strip_json
 from proxy.core.representation import reflects_host, stored_headers
@@ -130,7 +130,10 @@ def _whose(rules: Rules, ref: Ref, status: int, document: Any, body: bytes) -> I
     if document is None:
         return Reason.NOT_JSON if body else Reason.NOT_A_USER
     if rules.per_token:
-        if isinstance(document, dict) and document.get("active") is False:
+        path = rules.model.active
+        inactive = path is not None and truth(dig(document, path)) is False
+        # What says that a token is bad is asked for each time.
+        if inactive or (isinstance(document, dict) and document.get("active") is False):
             return Reason.NOT_A_USER
         return _whose_token(rules, ref, document) if rules.opaque else Identified(ref.value, {}, None)
     return whose_user(rules.model, rules.view, ref, document)

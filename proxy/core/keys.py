@@ -107,7 +107,7 @@ def identify(model: UserModel, document: object) -> Identified | None:
     keys: dict[str, str] = {}
     for name, value in aliases_in(model, document):
         keys.setdefault(name, value)
-    active = None if model.active is None else _truth(dig(document, model.active))
+    active = None if model.active is None else truth(dig(document, model.active))
     return Identified(found, keys, active)
 
 
@@ -135,7 +135,8 @@ def _text(value: object) -> str | None:
     return None
 
 
-def _truth(value: object) -> bool | None:
+def truth(value: object) -> bool | None:
+    """JSON's true and false, and 1 and 0 for them; else None."""
     if isinstance(value, bool):
         return value
     if isinstance(value, int) and value in (0, 1):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
+from proxy.core.admission import Verdict, parse
 from proxy.core.errors import InvalidToken
 from proxy.core.granted import lacking
+from proxy.core.keys import dig, truth
 from proxy.core.model import Found, Reason, Ref, Reply
 from proxy.core.settings import Answer, Introspect
-from proxy.core.tokens import Rejected, Unproven
+from proxy.core.tokens import Identity, Rejected, Unproven
+from proxy.steps import body as bodies
 from proxy.steps.callers import Caller, entry_state, good_ref, identify, opaque_name, token_state, user_state
 from proxy.steps.exchange import Exchange
 from proxy.steps.lookup import Plan, answer, bypass, rules_of, vouched_bypass
@@ -37,17 +43,59 @@ async def introspect(x: Exchange, action: Introspect) -> Reply:
         raise _refusal(x, revoked)
     if revoked is not None:
         # Its logout is under way, or Redis is away and with it the word of other replicas' logouts.
-        return await vouched_bypass(x, identity, view.ttl, good_ref(identity), revoked)
+        return await _asked(x, action, identity, revoked)
     if action.answer is Answer.VIEW:
         ref = Ref("id", identity.user_id, view.name)
         rules = rules_of(x, view, Caller(None))
-        return await answer(x, Plan(ref, view, rules, Caller(None), usable=lambda found: _proven(x, found)))
+        return await _told(
+            x, Plan(ref, view, rules, Caller(None), usable=lambda found: _proven(x, found)), gone=True
+        )
     state = await user_state(x, identity)
     if state in (Reason.USER_GONE, Reason.USER_INACTIVE):
         raise _refusal(x, state)
     ref = Ref("id", identity.user_id, f"{view.name}#{identity.token_hash}")
     rules = rules_of(x, view, Caller(None), per_token=True, exp=identity.exp)
-    return await answer(x, Plan(ref, view, rules, Caller(None)))
+    return await _told(x, Plan(ref, view, rules, Caller(None)), gone=False)
+
+
+async def _told(x: Exchange, plan: Plan, *, gone: bool) -> Reply:
+    """The answer, unless it is the one from which the user is found to be inactive, or (`gone`) not there."""
+    found: list[Reason | None] = []
+
+    def loaded(status: int, verdict: Verdict) -> None:
+        found.append(_shown(x, status, verdict.document, gone=gone))
+
+    reply = await answer(x, replace(plan, loaded=loaded))
+    return await _unless_bad(x, reply, next(iter(found), None))
+
+
+async def _asked(x: Exchange, action: Introspect, identity: Identity, why: Reason) -> Reply:
+    """Upstream's word, kept for this token, where nobody here can tell whether it was made bad."""
+    view = x.services.settings.views[action.view]
+    # The answer to a HEAD would not show it.
+    asking = replace(x, request=replace(x.request, method="GET"))
+    reply = await vouched_bypass(asking, identity, view.ttl, good_ref(identity), why)
+    document = parse(reply.body) if isinstance(reply.body, bytes) and reply.body else None
+    shown = _shown(x, reply.status, document, gone=action.answer is Answer.VIEW)
+    return await _unless_bad(x, reply, shown)
+
+
+def _shown(x: Exchange, status: int, document: Any, *, gone: bool) -> Reason | None:
+    """What upstream's answer about a token says of its user."""
+    path = x.services.settings.user.active
+    if status == 404 and gone:
+        return Reason.USER_GONE
+    inactive = status == 200 and path is not None and truth(dig(document, path)) is False
+    return Reason.USER_INACTIVE if inactive else None
+
+
+async def _unless_bad(x: Exchange, reply: Reply, bad: Reason | None) -> Reply:
+    if bad is None:
+        return reply
+    await bodies.close(reply.body)
+    # That it was not stored either is no news.
+    x.outcome.skipped = None
+    raise _refusal(x, bad)
 
 
 async def opaque(x: Exchange, action: Introspect) -> Reply:
@@ -82,5 +130,5 @@ def _proven(x: Exchange, found: Found) -> Reason | None:
 
 
 def _refusal(x: Exchange, reason: Reason) -> InvalidToken:
-    x.outcome.reason, x.outcome.refused = reason, True
+    x.outcome.reason, x.outcome.refused = reason, x.outcome.upstream_status is None
     return InvalidToken(reason)

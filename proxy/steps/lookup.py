@@ -36,7 +36,8 @@ def make_ref(settings: Settings, key: str, value: str, slot: str) -> Ref | None:
 class Plan:
     """How one stored answer is looked up, refilled and judged; made by the route's kind.
 
-    `usable` may turn a stored answer down with a reason; `loaded` is told of what upstream said.
+    `usable` may turn a stored answer down with a reason; `loaded` is told of the status and the judgement of
+    what upstream said to this caller.
     """
 
     ref: Ref
@@ -44,6 +45,7 @@ class Plan:
     rules: Rules
     caller: Caller
     usable: Callable[[Found], Reason | None] | None = None
+    loaded: Callable[[int, Verdict], None] | None = None
 
 
 async def lookup(x: Exchange, action: Lookup) -> Reply:
@@ -122,7 +124,9 @@ async def answer(x: Exchange, plan: Plan) -> Reply:
         )
     if x.request.method == "HEAD":
         # The answer to a HEAD has no body to store; a GET fills the entry that both are answered from.
-        return await x.forward()
+        if plan.loaded is None:
+            return await x.forward()
+        x = replace(x, request=replace(x.request, method="GET"))
     alone = plan.caller.guarded or directives.no_cache or directives.max_age is not None
     try:
         reply = await _filled(x, plan, None if alone else seen)
@@ -252,6 +256,8 @@ def _loader(x: Exchange, plan: Plan) -> Callable[[Ticket], Awaitable[Loaded[Repl
             return Loaded(replace(reply, body=body), None)
         verdict = admit(plan.rules, plan.ref, x.request.headers, reply, body, x.services.now())
         x.outcome.taken = verdict.taken
+        if plan.loaded is not None:
+            plan.loaded(reply.status, verdict)
         owner = plan.caller.owner
         if verdict.entry is not None and owner not in (None, verdict.entry.user_id):
             # Upstream showed this caller another's; who else may see it is not known here.

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import jwt
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from tests.walk import SECRET, Bench, bench, token_for
 
@@ -147,3 +148,22 @@ async def test_a_batch_with_duplicates_is_upstreams(b: Bench) -> None:
     answer = await b.get("/users?ids=3,3")
 
     assert ("BYPASS", True) == (answer.x_cache, "detail=batch-duplicates" in answer.cache_status)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/auth/me", "/auth/introspect"])
+async def test_an_inactive_user_is_refused_at_the_first_question(path: str, method: str) -> None:
+    """Nothing is known here, and upstream's own 200 shows an inactive user: 401, again and again."""
+
+    async def shown(_: web.Request) -> web.Response:
+        return web.json_response({"id": 5, "sub": "5", "is_active": False})
+
+    app = web.Application()
+    app.router.add_get(path, shown)
+    async with bench(upstream=app) as b:
+        for _ in range(3):
+            answer = await b.ask(method, path, token=token_for(5))
+            assert (401, 'Bearer error="invalid_token"') == (
+                answer.status,
+                answer.headers["WWW-Authenticate"],
+            )

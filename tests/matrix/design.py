@@ -39,7 +39,7 @@ class Said:
 def said(access: str, credential: str, state: str) -> Said:
     """What a cell must be like."""
     if access in ("view", "upstream"):
-        return _introspection(credential, state)
+        return _introspection(access, credential, state)
     if credential in BAD | BAD_BY_USER and access != "anyone":
         # "On a look-up the proxy never says no by itself", and a bad token opens nothing.
         return Said(hit=False)
@@ -51,12 +51,15 @@ def said(access: str, credential: str, state: str) -> Said:
     return Said(hit=_from_here(state) if entitled else False)
 
 
-def _introspection(credential: str, state: str) -> Said:
+def _introspection(access: str, credential: str, state: str) -> Said:
     if credential in BAD:
         return Said(hit=False, refused=True)
     if credential in BAD_BY_USER:
-        # Known from the copy of the user, where there is one that may be used.
-        return Said(hit=False, refused={"cold": False, "down": None}.get(state, True))
+        # Known from a copy of the user, or from upstream's own answer: a body shows that its user is inactive.
+        # A 404 shows that there is no such user where the answer is the user; an answer about a token may say
+        # anything by it.
+        told = credential == "inactive" or access == "view" or state != "cold"
+        return Said(hit=False, refused=told)
     if credential in UNTOLD:
         return Said(hit=False)
     # Only the first user is fenced: nothing said of the others has changed.
