@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from time import perf_counter
+from typing import Any
 
 from proxy.cache import UserCache
 from proxy.checks import Checks
@@ -17,6 +19,7 @@ from proxy.core.redaction import Redactor
 from proxy.core.settings import Route, Settings
 from proxy.core.tokens import Verifier
 from proxy.rollout import Rollout
+from proxy.steps import body as bodies
 
 Rewrite = Callable[[Request], Request]
 
@@ -96,3 +99,21 @@ async def send(
         outcome.upstream_seconds = (outcome.upstream_seconds or 0.0) + perf_counter() - began
     outcome.upstream_status = reply.status
     return replace(reply, headers=forwarding.returned(reply.headers, "1.1"))
+
+
+async def to_its_end(services: Services, walk: Coroutine[Any, Any, Reply]) -> Reply:
+    """What `walk` returns. A client that hangs up does not stop it: the eviction must follow the commit."""
+    task = asyncio.ensure_future(walk)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        services.cache.in_background(_read_out(task))
+        raise
+
+
+async def _read_out(task: asyncio.Task[Reply]) -> None:
+    try:
+        reply = await task
+    except UpstreamError:
+        return
+    await bodies.close(reply.body)

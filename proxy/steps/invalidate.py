@@ -7,15 +7,13 @@ nobody knows what upstream did (no answer, 502, 503, 504) it counts as success.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from proxy.core.errors import StoreError, StoresAway, UpstreamError, UpstreamTimeout
 from proxy.core.headers import Headers
 from proxy.core.model import Batch, Evicted, Outcome, Reply, Request
 from proxy.core.resourcekeys import invalidated
-from proxy.steps import body as bodies
-from proxy.steps.exchange import Services
+from proxy.steps.exchange import Services, to_its_end
 
 _UNKNOWN = frozenset({502, 503, 504})
 
@@ -24,21 +22,7 @@ async def invalidating(
     services: Services, request: Request, outcome: Outcome, walk: Callable[[], Awaitable[Reply]]
 ) -> Reply:
     """Runs `walk` for an unsafe request and drops what it made stale before the answer is given."""
-    # Shielded: a client that hangs up must not keep the eviction from following the change.
-    task = asyncio.ensure_future(_invalidating(services, request, outcome, walk))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        services.cache.in_background(_read_out(task))
-        raise
-
-
-async def _read_out(task: asyncio.Task[Reply]) -> None:
-    try:
-        reply = await task
-    except UpstreamError:
-        return
-    await bodies.close(reply.body)
+    return await to_its_end(services, _invalidating(services, request, outcome, walk))
 
 
 async def _invalidating(

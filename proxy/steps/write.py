@@ -7,7 +7,6 @@ as success. A client that goes away does not stop a write that upstream may have
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -24,7 +23,7 @@ from proxy.core.settings import Access, Lookup, Target, Write
 from proxy.core.tokens import Identity, Rejected
 from proxy.steps import body as bodies
 from proxy.steps.callers import carried, ending, identify, opaque_name, token_state, until
-from proxy.steps.exchange import Exchange
+from proxy.steps.exchange import Exchange, to_its_end
 from proxy.steps.whose import asked
 
 
@@ -44,21 +43,7 @@ class _Changed:
 async def write(x: Exchange, action: Write | Lookup) -> Reply:
     """Forwards the write and evicts by its outcome. A `Lookup` means: implied by the path of a look-up."""
     x.outcome.reason = Reason.WRITE
-    # Shielded: a client that hangs up must not keep the eviction from following the commit.
-    task = asyncio.ensure_future(_write(x, action))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        x.services.cache.in_background(_read_out(task))
-        raise
-
-
-async def _read_out(task: asyncio.Task[Reply]) -> None:
-    try:
-        reply = await task
-    except UpstreamError:
-        return
-    await bodies.close(reply.body)
+    return await to_its_end(x.services, _write(x, action))
 
 
 async def _write(x: Exchange, action: Write | Lookup) -> Reply:
