@@ -58,8 +58,7 @@ def _introspection(access: str, credential: str, state: str) -> Said:
         # Known from a copy of the user, or from upstream's own answer: a body shows that its user is inactive.
         # A 404 shows that there is no such user where the answer is the user; an answer about a token may say
         # anything by it.
-        told = credential == "inactive" or access == "view" or state != "cold"
-        return Said(hit=False, refused=told)
+        return Said(hit=False, refused=credential == "inactive" or access == "view" or state != "cold")
     if credential in UNTOLD:
         return Said(hit=False)
     # Only the first user is fenced: nothing said of the others has changed.
