@@ -56,8 +56,8 @@ def _introspection(access: str, credential: str, state: str) -> Said:
         return Said(hit=False, refused=True)
     if credential in BAD_BY_USER:
         # Known from a copy of the user, or from upstream's own answer: a body shows that its user is inactive.
-        # A 404 shows that there is no such user where the answer is the user; an answer about a token may say
-        # anything by it.
+        # A 404 shows that there is no such user where the answer is the user; an answer about a token may
+        # say anything by it.
         return Said(hit=False, refused=credential == "inactive" or access == "view" or state != "cold")
     if credential in UNTOLD:
         return Said(hit=False)
