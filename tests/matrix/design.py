@@ -55,7 +55,7 @@ def _introspection(access: str, credential: str, state: str) -> Said:
     if credential in BAD:
         return Said(hit=False, refused=True)
     if credential in BAD_BY_USER:
-        # Known from a copy of the user, or from upstream's own answer: a body shows that its user is inactive.
+        # Known from a copy of the user, or from upstream's own answer: a body shows that he is inactive.
         # A 404 shows that there is no such user where the answer is the user; an answer about a token may
         # say anything by it.
         return Said(hit=False, refused=credential == "inactive" or access == "view" or state != "cold")
