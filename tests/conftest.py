@@ -6,8 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.valkey import Valkey
+
+# An example that takes long says that the machine is busy, and nothing of what is tested.
+settings.register_profile("product", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("product")
 
 
 @pytest.fixture(scope="module")

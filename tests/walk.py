@@ -109,13 +109,15 @@ async def bench(
     routes: str | None = None,
     tmp_path: Path | None = None,
     redis: str | None = None,
+    patience: float = 5.0,
     env: Mapping[str, str] | None = None,
     upstream: web.Application | None = None,
     **stub: Any,
 ) -> AsyncIterator[Bench]:
     """Starts stub (or `upstream`) and proxy on free ports.
 
-    `routes` is a routes.yaml as text, in which `{stub}` stands for the stub's URL.
+    `routes` is a routes.yaml as text, in which `{stub}` stands for the stub's URL. Redis has
+    `patience` seconds for an answer: more than the product gives it, as tests run on busy machines.
     """
     environ = {"JWT_SECRET": SECRET, "LISTEN": "127.0.0.1:0", "ADMIN_LISTEN": "127.0.0.1:1", **(env or {})}
     if redis is not None:
@@ -130,6 +132,9 @@ async def bench(
         if routes is not None and tmp_path is not None:
             (tmp_path / "routes.yaml").write_text(routes.replace("{stub}", stub_url))
         async with compose(load(environ)) as app:
+            if redis is not None:
+                link = app.cache.store.redis.link  # type: ignore[attr-defined]
+                link._deadline = link.mux._patience = patience
             loop = asyncio.get_running_loop()
             server = await loop.create_server(app.server, "127.0.0.1", 0)
             port = server.sockets[0].getsockname()[1]

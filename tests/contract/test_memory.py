@@ -232,5 +232,5 @@ class Model(RuleBasedStateMachine):
         assert (True, True) == (len(users) <= 2, len(store._floors) <= 2)
 
 
-Model.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+Model.TestCase.settings = settings(max_examples=100, stateful_step_count=40)
 TestModel = Model.TestCase

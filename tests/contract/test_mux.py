@@ -15,6 +15,8 @@ from proxy.core.errors import StoreError
 from proxy.store.link import Link, connect
 from proxy.store.mux import Multiplexer, told
 from proxy.store.topologies import open_link
+from tests.clock import forward
+from tests.contract.kit import until
 from tests.valkey import Valkey
 
 
@@ -150,10 +152,17 @@ async def test_a_connection_that_dies_is_replaced_within_one_call(played: Callab
 
 async def test_a_silent_connection_is_given_up(played: Callable[..., Any]) -> None:
     """A peer that vanished without a word costs one deadline, not the connection's whole life."""
-    server, link = await played(lambda number, _: None if number == 0 else b"+OK\r\n", deadline=0.05)
-    with pytest.raises(StoreError, match="in time"):
+    server, link = await played(lambda number, _: None if number == 0 else b"+OK\r\n")
+
+    async def ask() -> None:
         async with link.bounded():
             await link.run(("PING",))
+
+    asking = asyncio.ensure_future(ask())
+    await until(lambda: bool(server.reads))
+    forward(5.1)
+    with pytest.raises(StoreError, match="in time"):
+        await asking
     async with link.bounded():
         assert [b"OK"] == await link.run(("PING",))
     assert 2 == server.connections

@@ -12,7 +12,7 @@ import re
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.core.edgesettings import LimitSettings
@@ -193,7 +193,7 @@ def origin_form(target: bytes) -> bytes:
     return target.removeprefix(b"http://h") or b"/"
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES)
 @given(data=st.data())
 async def test_one_request_in_at_most_one_out(data: st.DataObject) -> None:
     """What reaches the origin is what another parser reads in the same bytes, in that order, and no more."""

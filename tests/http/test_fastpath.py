@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from proxy.core.model import Batch
 from proxy.core.tokenkeys import Key, KeySet
 from proxy.fastpath import LONGEST, Replays
 from proxy.store.codec import is_note
+from tests.contract.kit import Clock, until
 from tests.valkey import Valkey
 from tests.walk import Bench, bench, token_for
 
@@ -60,6 +62,13 @@ async def client(at: Bench) -> AsyncIterator[Client]:
         yield Client(reader, writer)
     finally:
         writer.close()
+
+
+def edge_of(at: Bench, c: Client) -> Any:
+    """The proxy's end of it."""
+    name = c.writer.get_extra_info("sockname")
+    (one,) = (each for each in at.app.server.connections if each.transport.get_extra_info("peername") == name)
+    return one
 
 
 def get(target: str, *lines: str) -> bytes:
@@ -213,14 +222,19 @@ async def test_a_deactivated_user_is_refused_at_once() -> None:
             await c.ask(head)
 
 
-async def test_a_token_ends_with_its_time() -> None:
+async def test_a_token_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not a second later."""
+    clock = Clock(float(int(time.time())))
+    monkeypatch.setattr("proxy.app.time", SimpleNamespace(time=clock))
+    monkeypatch.setattr("proxy.fastpath.time", clock)
     async with bench() as at, client(at) as c:
-        head = get("/auth/me", bearer(token_for(1, exp=int(time.time()) + 2)))
+        ends = clock.time + 200
+        head = get("/auth/me", bearer(token_for(1, exp=int(ends))))
         await warm(c, head)
+        clock.time = ends - 0.001
         async with counting(at, 1):
-            await c.ask(head)
-        await asyncio.sleep(2.1)
+            assert b"HTTP/1.1 200" in await c.ask(head)
+        clock.time = ends
         async with counting(at, 0):
             assert b"HTTP/1.1 401" in await c.ask(head)
 
@@ -395,12 +409,15 @@ async def test_a_body_that_looks_like_a_known_head_is_a_body() -> None:
             b"POST /auth/login HTTP/1.1\r\nHost: users\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n"
             % len(head)
         )
+        one = edge_of(at, c)
         for start, end in ((length, b""), (chunked, b"\r\n0\r\n\r\n")):
             async with counting(at, 0):
+                # Each in a segment of its own.
                 await c.send(start)
-                await asyncio.sleep(0.05)  # a segment of its own
+                await until(lambda: one._body is not None)
                 await c.send(head)
-                await asyncio.sleep(0.05)
+                if end:
+                    await until(lambda: one._body._received == len(head))
                 await c.send(end)
                 assert b"X-Cache: HIT" not in await c.answer()
             assert b"X-Cache: HIT" in await c.ask(head)
@@ -413,13 +430,14 @@ async def test_half_a_head_is_not_forgotten() -> None:
     async with bench() as at, client(at) as c:
         head = get("/users/1")
         await warm(c, head)
+        one = edge_of(at, c)
         for cut in (1, 10, len(head) - 1):
             await c.send(head[:cut])
-            await asyncio.sleep(0.02)
+            await until(lambda cut=cut: one._buffer == head[:cut])
             await c.send(head[cut:])
             assert b"X-Cache: HIT" in await c.answer()
         await c.send(b"GET /users/2 HTTP/1.1\r\nHost: users\r\nX: ")
-        await asyncio.sleep(0.02)
+        await until(lambda: one._buffer.endswith(b"X: "))
         assert b"HTTP/1.1 400" in await c.ask(head), "it has two Host lines"
 
 
@@ -444,13 +462,8 @@ async def test_a_client_that_does_not_read_leaves_the_fast_path() -> None:
         answer = await warm(c, head)
         count = 20_000
         sending = asyncio.ensure_future(c.send(head * count))
-        await asyncio.sleep(0.3)
-        (one,) = (
-            each
-            for each in at.app.server.connections
-            if each.transport.get_extra_info("peername") == c.writer.get_extra_info("sockname")
-        )
-        assert one.transport is not None
+        one = edge_of(at, c)
+        await until(lambda: one._stuck)
         assert one.transport.get_write_buffer_size() < 64 * 1024 + 300 * len(answer)
         for _ in range(count):
             await c.answer()
@@ -493,7 +506,7 @@ async def test_ready_answers_are_bounded() -> None:
         assert 4 == len(replays(at))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_a_changed_head_is_never_taken_for_the_known_one(data: st.DataObject) -> None:
     """One byte more, less or other anywhere: nothing is ready for it but what a trace's value may hold."""

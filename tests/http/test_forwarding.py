@@ -28,6 +28,7 @@ from proxy.core.model import Reply, Request
 from proxy.core.settings import UpstreamSettings
 from proxy.upstream import HttpUpstream
 from tests.certificates import make_certificate
+from tests.clock import forward
 from tests.contract.kit import until
 from tests.origin import OK
 
@@ -215,18 +216,26 @@ async def test_content_comes_as_it_is_sent() -> None:
 @pytest.mark.parametrize("kind", [b"text/event-stream", b"Text/Event-Stream; charset=utf-8"])
 async def test_events_may_be_long_in_coming(kind: bytes) -> None:
     """A stream of events that is silent for longer than any other answer may be is not cut."""
+    silent = asyncio.Event()
 
     async def script(wire: Wire) -> None:
         await wire.head()
         await wire.say(b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n\r\ndata: 1\n\n" % kind)
-        await asyncio.sleep(0.4)
+        await silent.wait()
         await wire.say(b"data: 2\n\n")
         wire.writer.close()
 
-    async with scripted(script, timeout=0.1) as at:
+    async with scripted(script, timeout=2) as at:
         reply = await at.get()
+        assert not isinstance(reply.body, bytes)
+        assert b"data: 1\n\n" == await anext(reply.body)
+        waiting = asyncio.ensure_future(read(reply))
+        await asyncio.sleep(0)
+        forward(6)
+        await asyncio.sleep(0)
+        silent.set()
 
-        assert b"data: 1\n\ndata: 2\n\n" == await read(reply)
+        assert b"data: 2\n\n" == await waiting
 
 
 async def test_other_answers_may_not() -> None:

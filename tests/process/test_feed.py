@@ -446,6 +446,7 @@ async def test_an_old_snapshot_is_never_read(valkey_server: Callable[..., Valkey
         await until(
             lambda: all(one.store.stats.restarts == 1 and not one.store.recovery.down for one in replicas)
         )
+        await until(lambda: Reason.ABSENT in seen)  # they read it again
         stop.set()
         await asyncio.gather(*readers)
         assert {Reason.STORE_DOWN, Reason.ABSENT} == set(seen)

@@ -36,7 +36,7 @@ def entry(user: str, mail: str | None, until: float) -> Entry:
 
 @example(steps=[("put", "1", "v", None), ("cap",), ("time", 60.0)])
 @example(steps=[("put", "1", "v", None), ("put", "1", "w", None), ("wall", 60.0)])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(steps=st.lists(_steps, max_size=25))
 def test_a_hold_stands_as_long_as_a_look_up_finds_it(steps: list[tuple[object, ...]]) -> None:
     """By id and by alias, alone and joined; a hold that fell stays down unless the very copy is there."""

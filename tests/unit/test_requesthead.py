@@ -149,7 +149,7 @@ WORDS += (
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.sampled_from(WORDS), max_size=12))
 async def test_what_passes_is_read_alike_by_another_parser(words: list[bytes]) -> None:
     """llhttp is the judge: it must take what is taken here, and see the same request in it."""
