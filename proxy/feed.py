@@ -13,11 +13,12 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from proxy.announcement import Announcement
 from proxy.core.errors import StoreError
 from proxy.core.model import Batch, Fence, Ref
 from proxy.core.ports import Memory
@@ -39,43 +40,6 @@ DRIFT = 0.05
 RECONNECT_AFTER = 0.1
 
 RENEW, ANNOUNCE = Script("renew"), Script("announce")
-
-
-class Announcement:
-    """One announcement of this replica; see ports.Announcement."""
-
-    __slots__ = ("_acked", "_changed", "_feed", "command", "number")
-
-    def __init__(self, feed: Feed, number: int, command: Command) -> None:
-        self._feed = feed
-        self.number = number
-        self.command = command
-        self._acked: set[str] = set()
-        self._changed = asyncio.Event()
-
-    def ack(self, replica: str) -> None:
-        """That replica has dropped what this announcement names."""
-        self._acked.add(replica)
-        self._changed.set()
-
-    async def heard(self, reply: Any) -> None:
-        """`reply`: replica, microseconds left of its lease, replica, …; returns when none can be stale."""
-        left = {reply[i].decode(): int(reply[i + 1]) / 1e6 for i in range(0, len(reply), 2)}
-        try:
-            await self._feed.heard(self, left)
-        finally:
-            self._feed.forget(self)
-
-    async def acked_by(self, replicas: Collection[str], seconds: float) -> set[str]:
-        """Waits for them, `seconds` at most; the ones that have not acknowledged."""
-        missing = set(replicas) - self._acked
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while missing:
-                    self._changed.clear()
-                    await self._changed.wait()
-                    missing -= self._acked
-        return missing
 
 
 class Feed:
@@ -140,7 +104,7 @@ class Feed:
         self._numbers += 1
         message = about("drop", self.replica, self._numbers, Fence(fence, batch), seconds)
         command = ANNOUNCE.call(MEMBERS, CHANNEL, encode(message))
-        announcement = self._open[self._numbers] = Announcement(self, self._numbers, command)
+        announcement = self._open[self._numbers] = Announcement(self._numbers, command, self._hear)
         return announcement
 
     def standing(self, fence: Fence, seconds: float) -> Command:
@@ -152,9 +116,11 @@ class Feed:
         """The message that a fill of `ref` has ended; `storable`: look again, it may be stored."""
         return encode(Message("wake", "", int(storable), (), ((ref.key, ref.value),)))
 
-    def forget(self, announcement: Announcement) -> None:
-        """Nobody waits for it any more."""
-        self._open.pop(announcement.number, None)
+    async def _hear(self, announcement: Announcement, left: dict[str, float]) -> None:
+        try:
+            await self.heard(announcement, left)
+        finally:
+            self._open.pop(announcement.number, None)
 
     async def heard(self, announcement: Announcement, left: dict[str, float]) -> None:
         """Waits for the live replicas, `left` being the seconds of their leases when they were told."""

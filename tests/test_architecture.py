@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("singleflight",)),
     (1, ("messages",)),
     (2, ("store", "store.*")),
-    (2, ("feed",)),
+    (2, ("feed", "announcement")),
     (2, ("upstream",)),
     (2, ("jwks",)),
     (2, ("leases",)),
