@@ -10,9 +10,10 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
+
+from msgspec.structs import replace
 
 from proxy.core.cachecontrol import delta_seconds, http_date, parse
 from proxy.core.errors import UpstreamError

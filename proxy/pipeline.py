@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from secrets import token_hex
 from time import perf_counter
 from typing import assert_never
+
+from msgspec.structs import replace
 
 from proxy.core.errors import ClientError, InvalidToken, UpstreamError
 from proxy.core.forwarding import has_override

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from proxy.core.model import Reason
 from proxy.core.settings import Access
 from proxy.core.tokens import Identity, Rejected, Unproven
 
 
-@dataclass(frozen=True, slots=True)
-class Allowed:
+class Allowed(msgspec.Struct, frozen=True):
     """The caller may be answered from the shared copy, and the answer may become it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Denied:
+class Denied(msgspec.Struct, frozen=True):
     """The caller is forwarded, and upstream decides; the proxy never says no to a look-up."""
 
     reason: Reason

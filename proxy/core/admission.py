@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import orjson
+from msgspec.structs import replace
 
 from proxy.core import policy
 from proxy.core.credentials import reflected
@@ -18,8 +19,7 @@ from proxy.core.settings import SecretsRule, UserModel, View
 from proxy.core.tokens import is_time
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(msgspec.Struct, frozen=True):
     """What a cached route says about its answers.
 
     `credentials_checked`: the route's access rule was applied to this caller, so RFC 9111 §3.5 is met by
@@ -39,8 +39,7 @@ class Rules:
     credential_headers: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """What became of an answer; `headers` and `body` are what the client gets.
 
     After `admit`, either `entry` (to be stored) or `reason` (why not) is set.

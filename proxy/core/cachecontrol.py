@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+import msgspec
 
 from proxy.core.headers import Headers
 
@@ -74,8 +75,7 @@ def _careful(name: str, first: str | None, second: str | None) -> str | None:
     return first if (one >= two if name in _LARGEST else one <= two) else second
 
 
-@dataclass(frozen=True, slots=True)
-class RequestDirectives:
+class RequestDirectives(msgspec.Struct, frozen=True):
     """What a request asks of caches (RFC 9111 §5.2.1). Seconds; `max_stale` is `LARGEST` for "any"."""
 
     no_store: bool = False

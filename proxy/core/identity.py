@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from proxy.core.model import Reason
 
 
@@ -19,15 +21,13 @@ class Identity:
     token_hash: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(msgspec.Struct, frozen=True):
     """The token is provably not good, and why."""
 
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Unproven:
+class Unproven(msgspec.Struct, frozen=True):
     """Nobody here can tell whose token it is, or that it is bad: the key is not known. Upstream decides."""
 
     reason: Reason = Reason.TOKEN_KEYS_MISSING

@@ -6,7 +6,8 @@ import hashlib
 import hmac
 import re
 from base64 import urlsafe_b64encode
-from dataclasses import dataclass
+
+import msgspec
 
 from proxy.core.settings import UserModel
 
@@ -80,8 +81,7 @@ def dig(document: object, path: tuple[str, ...]) -> object:
     return document
 
 
-@dataclass(frozen=True, slots=True)
-class Identified:
+class Identified(msgspec.Struct, frozen=True):
     """Whose a document is: the id, the value (see `key_value`) of each alias it shows, and whether active.
 
     `active` is None where the document does not say it.

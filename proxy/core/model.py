@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -90,8 +89,7 @@ class Reason(StrEnum):
     UPSTREAM_FAILED = "upstream-failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """As it came, nothing unquoted or reordered; `target` is path and query. `trusted`: so are its claims.
 
     `interim` is told of upstream's answers before the answer (1xx), where the client understands them.
@@ -108,8 +106,7 @@ class Request:
     interim: Callable[[int, RawHeaders], None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """An answer on its way to the client.
 
     `body` is bytes (complete), or an iterator (streamed on as it comes). `headers` are end-to-end lines
@@ -150,8 +147,7 @@ ENTRY_ENCODER = msgspec.msgpack.Encoder()
 ENTRY_DECODER = msgspec.msgpack.Decoder(Entry)
 
 
-@dataclass(frozen=True, slots=True)
-class Ref:
+class Ref(msgspec.Struct, frozen=True):
     """Names one stored answer: the user (`key` is "id" or an alias name, `value` normalised) and the slot.
 
     A slot is a view's name, or `{view}#{token hash}` for what is stored per token.
@@ -166,8 +162,7 @@ class Ref:
         return f"Ref({self.key}, slot={self.slot.split('#')[0]})"
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(msgspec.Struct, frozen=True):
     """Taken before upstream is asked. A fill below the user's floor, or of another epoch, is refused.
 
     `seq` and `epoch` are the shared store's; `local` is this process's memory's. A part that could not be
@@ -186,24 +181,21 @@ class Ticket:
     evicted: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LocalTicket:
+class LocalTicket(msgspec.Struct, frozen=True):
     """The same for the memory of this process."""
 
     seq: int
     mark: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """A stored answer and the tier it came from. It may be stale: see `Entry.expires`."""
 
     entry: Entry
     tier: Tier
 
 
-@dataclass(frozen=True, slots=True)
-class Absent:
+class Absent(msgspec.Struct, frozen=True):
     """Nothing usable is stored, and why."""
 
     reason: Reason = Reason.ABSENT
@@ -212,8 +204,7 @@ class Absent:
 Looked = Found | Absent
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """Users (by id) and aliases (name, value) that are fenced or evicted together, or everything."""
 
     users: tuple[str, ...] = ()
@@ -229,16 +220,14 @@ class Batch:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Fence:
+class Fence(msgspec.Struct, frozen=True):
     """A fence by its name, which no other writer has, and what it stands around."""
 
     name: str
     batch: Batch
 
 
-@dataclass(frozen=True, slots=True)
-class Evicted:
+class Evicted(msgspec.Struct, frozen=True):
     """What an eviction removed: entries (slots) and aliases.
 
     `delivered` is False where Redis could not be told yet and will be, before it is trusted again.
@@ -254,8 +243,7 @@ class Evicted:
         )
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(msgspec.Struct):
     """What became of one request; observers get it once, at the end. Nothing personal but `evicted_ids`.
 
     `stored` is None where nothing was to be stored; `ttl` is seconds; `taken` names the secret-looking

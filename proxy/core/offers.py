@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from proxy.core.model import Entry, Outcome
 
@@ -30,8 +31,7 @@ class HeldEntry(Hold, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(msgspec.Struct, frozen=True):
     """`entry` was a fresh hit. It may be again from `begins` until before `ends` (wall-clock seconds), while
     all `holds` stand. `outcome` is what such a hit is counted as."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from proxy.core.cachecontrol import (
     LARGEST,
@@ -42,8 +43,7 @@ __all__ = [
 CLOCK_STEP = 5.0  # seconds that clocks of replicas may differ, or one may be set back, unnoticed
 
 
-@dataclass(frozen=True, slots=True)
-class Storable:
+class Storable(msgspec.Struct, frozen=True):
     """The answer may be kept: fresh for `lifetime` seconds from now, of any use for `dead_after`.
 
     `age` is the whole seconds of Age that it came with.
@@ -54,15 +54,13 @@ class Storable:
     dead_after: float
 
 
-@dataclass(frozen=True, slots=True)
-class Skip:
+class Skip(msgspec.Struct, frozen=True):
     """The answer is passed on and not kept, and why."""
 
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class _Exchange:
+class _Exchange(msgspec.Struct, frozen=True):
     request: Headers
     reply: Headers
     directives: dict[str, str | None]
@@ -175,24 +173,21 @@ def storable(
 _NEVER_STALE = frozenset({"must-revalidate", "proxy-revalidate", "s-maxage"})
 
 
-@dataclass(frozen=True, slots=True)
-class Fresh:
+class Fresh(msgspec.Struct, frozen=True):
     """Serve it: a hit. Whole seconds."""
 
     age: int
     ttl: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stale:
+class Stale(msgspec.Struct, frozen=True):
     """Serve it although it is stale; `revalidate`: and fetch a new one meanwhile (RFC 5861 §3)."""
 
     age: int
     revalidate: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Expired:
+class Expired(msgspec.Struct, frozen=True):
     """Ask upstream. `stale_if_error`: if that fails, this entry may be served (RFC 5861 §4)."""
 
     reason: Reason

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from msgspec.structs import replace
+
 from proxy.core.forwarding import PSEUDONYM
 from proxy.core.headers import Headers, RawHeaders
 from proxy.core.model import Entry, Outcome, Reason, Reply, Request, XCache
@@ -81,4 +83,4 @@ def finished(reply: Reply, outcome: Outcome) -> Reply:
         detail=None if why is None else why.value,
     )
     extra = ((b"X-Cache", outcome.x_cache.value.encode("ascii")), (b"Cache-Status", status))
-    return Reply(reply.status, reply.reason, (*reply.headers, *extra), reply.body, reply.offer)
+    return replace(reply, headers=(*reply.headers, *extra))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from proxy.core.matching import NEVER, Exact, Index, Loose, Parameters
 from proxy.core.settings import Lookup, Pass, Resource, Route, Write
@@ -18,8 +19,7 @@ READS = frozenset({"GET", "HEAD"})
 OTHER_SAFE = frozenset({"OPTIONS", "TRACE"})
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(msgspec.Struct, frozen=True):
     """The route of a request and the decoded values of its variables (tuples for `list`).
 
     `implied`: a write on the path of a look-up, without a route of its own. On a write, a variable is missing

@@ -48,8 +48,7 @@ class Key:
     material: Material = field(repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class KeySet:
+class KeySet(msgspec.Struct, frozen=True):
     """Keys that are good together.
 
     `as_of` (wall-clock seconds) is when a fetched set was true, `dead` when it is too old for any use; both

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final
+
+import msgspec
 
 from proxy.core.forwarding import has_override
 from proxy.core.headers import Headers, RawHeaders
@@ -34,7 +35,7 @@ def asking(sent: Request, protocols: tuple[str, ...]) -> Request:
     if not protocols:
         return sent
     lines = ((b"Connection", b"Upgrade"), (b"Upgrade", ", ".join(protocols).encode("latin-1")))
-    return dataclasses.replace(sent, headers=Headers((*sent.headers.raw, *lines)))
+    return msgspec.structs.replace(sent, headers=Headers((*sent.headers.raw, *lines)))
 
 
 def check_agreed(asked: str | None, headers: RawHeaders) -> None:

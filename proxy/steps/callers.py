@@ -7,7 +7,8 @@ written, so a deactivation takes the caller's access with it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import msgspec
+from msgspec.structs import replace
 
 from proxy.core.access import Denied, allow
 from proxy.core.claims import claimed_subject
@@ -26,8 +27,7 @@ YEAR = 366 * 86400.0
 VOUCHED = "+vouched"  # no view can be called that
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """`denied` is None where the caller may have the shared copy.
 
     `vouch` names the user whose token upstream is about to judge: an acceptance is worth remembering, at

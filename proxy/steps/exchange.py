@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from proxy.cache import UserCache
 from proxy.checks import Checks
@@ -24,8 +26,7 @@ from proxy.steps import body as bodies
 Rewrite = Callable[[Request], Request]
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
+class Services(msgspec.Struct, frozen=True):
     """What lives as long as the process. `now` is the wall clock in seconds.
 
     `user_view` is the view whose answers show whether a user is active.
@@ -38,12 +39,11 @@ class Services:
     redactor: Redactor
     user_view: str
     now: Callable[[], float]
-    rollout: Rollout = field(default_factory=Rollout)
-    checks: Checks = field(default_factory=Checks)
+    rollout: Rollout = msgspec.field(default_factory=Rollout)
+    checks: Checks = msgspec.field(default_factory=Checks)
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(msgspec.Struct, frozen=True):
     """A request that matched `route` with these decoded values; steps write its `outcome`."""
 
     services: Services

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from proxy.core import policy
 from proxy.core.admission import Rules, Verdict, admit, clean
@@ -32,8 +34,7 @@ def make_ref(settings: Settings, key: str, value: str, slot: str) -> Ref | None:
     return None if kept is None else Ref(key, kept, slot)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """How one stored answer is looked up, refilled and judged; made by the route's kind.
 
     `usable` may turn a stored answer down with a reason; `loaded` is told of the status and the judgement of

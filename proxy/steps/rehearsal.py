@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec.structs import replace
 
 from proxy.cache import UserCache
 from proxy.core.errors import ClientError, InvalidToken, UpstreamError, UpstreamRefused

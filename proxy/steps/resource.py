@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from proxy.core import policy
 from proxy.core.cachecontrol import RequestDirectives, request_directives

@@ -8,9 +8,11 @@ as success. A client that goes away does not stop a write that upstream may have
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
+
+from msgspec.structs import replace
 
 from proxy.core.admission import parse
 from proxy.core.claims import claimed_subject

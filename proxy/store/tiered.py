@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from time import monotonic, time
 from typing import Any
+
+from msgspec.structs import replace
 
 from proxy.core.errors import StoreError
 from proxy.core.model import Absent, Batch, Entry, Evicted, Fence, Found, Looked, Reason, Ref, Ticket

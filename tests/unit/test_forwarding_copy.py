@@ -1,8 +1,8 @@
-"""Copies of messages are written out field by field: none may be forgotten when one is added."""
+"""Copies of messages on their way: no field may be forgotten when one is added."""
 
 from __future__ import annotations
 
-from dataclasses import fields
+from msgspec.structs import fields
 
 from proxy.core.forwarding import forwarded
 from proxy.core.headers import Headers, RawHeaders

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import jwt
 import pytest
+from msgspec.structs import replace
 
 from proxy.config import parse, warnings
 from proxy.core.errors import ConfigError

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from proxy.core.cachecontrol import LARGEST, NO_DIRECTIVES, RequestDirectives
 from proxy.core.model import Entry, Reason

@@ -7,7 +7,6 @@ import datetime
 import hmac
 import json
 import re
-from dataclasses import replace
 from typing import Any
 
 import jwt
@@ -16,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from proxy.core import tokens
 from proxy.core.errors import ConfigError
