@@ -153,10 +153,10 @@ async def _keys(
 
 
 def user_view(settings: Settings) -> str:
-    """The view that shows whether a user is active: that of `/auth/me`, else of the look-up by id."""
+    """The view that shows whether a user is active: of what answers from it, else of the look-up by id."""
     actions = [route.action for route in settings.routes]
     for action in actions:
-        if isinstance(action, Introspect) and action.answer is Answer.VIEW:
+        if isinstance(action, Introspect) and action.answer is not Answer.UPSTREAM:
             return action.view
     for action in actions:
         if isinstance(action, Lookup) and action.by == "id":

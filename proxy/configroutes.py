@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from proxy.configaccess import read_callers
 from proxy.configfile import Node, Reader
+from proxy.configintrospect import read_introspect
 from proxy.configresources import read_resource
-from proxy.configvalues import choice, did_you_mean, dotted, later, quoted
+from proxy.configvalues import choice, did_you_mean, one_of, quoted
 from proxy.core.settings import (
     Action,
-    Answer,
-    Introspect,
     Lookup,
     Pass,
     Route,
@@ -25,7 +24,7 @@ from proxy.core.settings import (
     Write,
 )
 from proxy.core.template import covers, parse_template, path_variables, query_variables
-from proxy.core.tokenplace import HEADER, TokenPlace, Where
+from proxy.core.tokenplace import HEADER, TokenPlace
 
 ACTIONS = ("lookup", "introspect", "write", "resource", "pass")
 CACHED = ("access", "allow", "require", "secrets")
@@ -108,7 +107,15 @@ def _action(reader: Reader, node: Node, kind: str, template: Template, blocks: B
         case "lookup":
             return _lookup(reader, node, template, blocks)
         case "introspect":
-            return _introspect(reader, node, template, blocks)
+            return read_introspect(
+                reader,
+                node,
+                template,
+                user=blocks.user,
+                views=blocks.views,
+                has_tokens=blocks.has_tokens,
+                token_from=blocks.token_from,
+            )
         case "write":
             return _write(reader, node, template, blocks)
         case "resource":
@@ -121,10 +128,10 @@ def _action(reader: Reader, node: Node, kind: str, template: Template, blocks: B
 
 def _lookup(reader: Reader, node: Node, template: Template, blocks: Blocks) -> Lookup | None:
     table = reader.table(node, ("by", "view", "many"))
-    by = reader.required(table, "by", _one_of("key", blocks.keys), "", "id")
-    view = reader.required(table, "view", _one_of("view", blocks.views), "", "users")
+    by = reader.required(table, "by", one_of("key", blocks.keys), "", "id")
+    view = reader.required(table, "view", one_of("view", blocks.views), "", "users")
     variables = path_variables(template) | query_variables(template)
-    many = reader.value(table, "many", _one_of("variable", variables), "")
+    many = reader.value(table, "many", one_of("variable", variables), "")
     if many:
         if variables[many].type is not VarType.LIST:
             reader.wrong(table.members["many"], f"{many!r} is not a list; write {{{many}:list}} in the match")
@@ -147,31 +154,6 @@ def _variable(reader: Reader, table: Node, by: str, variables: dict[str, Var]) -
     elif variables[var].type is VarType.LIST:
         reader.wrong(table.members["by"], f"{var!r} is a list; add 'many: {var}'")
     return var
-
-
-def _introspect(reader: Reader, node: Node, template: Template, blocks: Blocks) -> Introspect | None:
-    table = reader.table(node, ("answer", "view", "subject"))
-    answer = reader.required(table, "answer", _answer, None, "view")
-    view = reader.required(table, "view", _one_of("view", blocks.views), "", "users")
-    nowhere: tuple[str, ...] = ()
-    subject = reader.value(table, "subject", dotted, nowhere)
-    if blocks.has_tokens and "subject" in table:
-        reader.wrong(
-            table.members["subject"], "is for opaque tokens; give tokens.subject, or remove the block"
-        )
-    if not blocks.has_tokens and answer not in (Answer.UPSTREAM, None):
-        told = f"{answer.value!r} needs a 'tokens' block; add it, or give upstream for opaque tokens"
-        reader.wrong(table.members["answer"], told)
-    place = blocks.token_from
-    carries = [part for key, part in template.query if place.where is Where.QUERY and key == place.name]
-    if place.where is Where.QUERY and not carries:
-        example = f"add {place.name}={{token}}"
-        reader.wrong(node, f"token_from: the match lacks the parameter {place.name!r}; {example}")
-    for name, var in (path_variables(template) | query_variables(template)).items():
-        if var not in carries:
-            reader.wrong(node, f"the variable {name!r} is not part of the key; the token alone is")
-    opaque = () if blocks.has_tokens else (subject,) if subject else (("sub",), blocks.user.id)
-    return Introspect(answer=answer, view=view, opaque=opaque) if answer and view else None
 
 
 def _write(reader: Reader, node: Node, template: Template, blocks: Blocks) -> Write | None:
@@ -222,23 +204,8 @@ def _target(reader: Reader, node: Node, template: Template, blocks: Blocks) -> T
     return Target(key=key, place=place, path=path)
 
 
-def _one_of(what: str, known: Collection[str]) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text not in known:
-            raise ValueError(f"unknown {what} {quoted(text)}{did_you_mean(text, known)}")
-        return text
-
-    return read
-
-
 def _template(text: str) -> Template | None:
     return parse_template(text)
-
-
-def _answer(text: str) -> Answer | None:
-    if text == "rfc7662":
-        raise ValueError(later(text, "use 'view' or 'upstream'"))
-    return Answer(choice("view", "upstream")(text))
 
 
 def _secrets(text: str) -> SecretsRule:

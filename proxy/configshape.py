@@ -14,6 +14,7 @@ from msgspec import UNSET, Meta, field
 from proxy.configshapeaccess import Allow, Require, TokenFrom, Write
 from proxy.configshapebase import Algorithm, Dotted, Duration, KeyName, Size, Text, Unset, told
 from proxy.configshapeedge import Edge, Limits, Upstream
+from proxy.configshapeintrospect import Introspect
 from proxy.configshaperesources import Resource, Resources
 from proxy.configshaperollout import Holdback, Mode, Truth
 
@@ -150,31 +151,6 @@ class Lookup(Block):
     view: Annotated[Text, told("Which representation of the user the route answers.", "users")]
     many: (
         Annotated[Text, told("The `list` variable of the match: the route answers an array of users, by id.")]
-        | Unset
-    ) = UNSET
-
-
-class Introspect(Block):
-    """Answers about the caller's token."""
-
-    answer: Annotated[
-        Literal["view", "upstream"],
-        told(
-            "`view`: the caller's user, out of the copies that look-ups share. `upstream`: the "
-            "service's own answer, stored per token.",
-            "view",
-        ),
-    ]
-    view: Annotated[Text, told("Which representation of the user, or of the answer.", "users")]
-    subject: (
-        Annotated[
-            Dotted,
-            told(
-                "Where the user's id stands in the answer about an opaque token (no `tokens` block). "
-                "Default: `sub` and the id of a user, which must not differ.",
-                "user_id",
-            ),
-        ]
         | Unset
     ) = UNSET
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -47,6 +47,17 @@ def did_you_mean(text: str, known: Iterable[str]) -> str:
 def later(text: str, instead: str) -> str:
     """The sentence about something that exists in the design, but not yet."""
     return f"{quoted(text)} is not supported by this version; {instead}"
+
+
+def one_of(what: str, known: Collection[str]) -> Callable[[str], str]:
+    """A reader of one of the names that the file itself gives."""
+
+    def read(text: str) -> str:
+        if text not in known:
+            raise ValueError(f"unknown {what} {quoted(text)}{did_you_mean(text, known)}")
+        return text
+
+    return read
 
 
 def text_value(text: str) -> str:

@@ -63,7 +63,7 @@ def _proofs(user: UserModel, route: Route) -> list[tuple[str, tuple[str, ...]]]:
         if key is not None:
             proofs.append((f"a look-up by {key.name} is never answered from it", key.path))
     needs_active = route.access in PROVEN or (
-        isinstance(route.action, Introspect) and route.action.answer is Answer.VIEW
+        isinstance(route.action, Introspect) and route.action.answer is not Answer.UPSTREAM
     )
     if needs_active and user.active is not None:
         proofs.append(("an inactive user is not noticed", user.active))

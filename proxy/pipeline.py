@@ -23,7 +23,8 @@ from proxy.steps.batch import Batches, batch
 from proxy.steps.exchange import Exchange, Services, send
 from proxy.steps.introspect import introspect
 from proxy.steps.invalidate import invalidating
-from proxy.steps.lookup import bypass, lookup
+from proxy.steps.lookup import lookup
+from proxy.steps.passing import bypass
 from proxy.steps.resource import resource
 from proxy.steps.samples import Samples
 from proxy.steps.shadow import shadow

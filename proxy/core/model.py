@@ -44,6 +44,7 @@ class Reason(StrEnum):
     TOKEN_SUBJECT = "token-subject"
     TOKEN_HEADER = "token-header"
     TOKEN_REVOKED = "token-revoked"
+    TOKEN_INACTIVE = "token-inactive"
     TOKEN_SCOPE = "token-scope"
     TOKEN_CLAIM = "token-claim"
     TOKEN_KEYS_MISSING = "token-keys-missing"

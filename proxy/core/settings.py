@@ -33,6 +33,7 @@ class Answer(StrEnum):
 
     VIEW = "view"
     UPSTREAM = "upstream"
+    RFC7662 = "rfc7662"
 
 
 class UserKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,11 +148,15 @@ class Introspect(msgspec.Struct, frozen=True, kw_only=True):
     """Answers about the caller's token.
 
     `opaque`: tokens can't be proven here; where the id of the user may stand in upstream's answer.
+    `fields` of the user and `claims` of the token are what an RFC 7662 answer shows besides its standard
+    members.
     """
 
     answer: Answer
     view: str
     opaque: tuple[tuple[str, ...], ...] = ()
+    fields: tuple[str, ...] = ()
+    claims: tuple[str, ...] = ()
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from proxy.core.settings import Answer, Introspect, Lookup, Pass, Resource, Writ
 from proxy.core.tokenplace import in_target
 from proxy.core.tokens import Rejected, Unproven
 from proxy.steps.callers import admitted, entry_state, identify, token_state, user_state
+from proxy.steps.described import known
 from proxy.steps.exchange import Exchange, Services
 from proxy.steps.introspect import opaque_ref
 from proxy.steps.lookup import make_ref
@@ -122,8 +123,10 @@ async def _introspection(x: Exchange, action: Introspect, told: dict[str, Any]) 
         would, reason, more = await _stored(x, place)
         return _said(told | more, would, reason)
     identity = identify(x)
+    built = action.answer is Answer.RFC7662
+    refused = "INACTIVE" if built else "401"
     if isinstance(identity, Rejected):
-        return _said(told, "401", identity.reason)
+        return _said(told, refused, identity.reason)
     if isinstance(identity, Unproven):
         return _said(told, "BYPASS", identity.reason)
     if identity is None:
@@ -133,10 +136,17 @@ async def _introspection(x: Exchange, action: Introspect, told: dict[str, Any]) 
         return _said(told, "BYPASS", lacks)
     state = await token_state(x, identity)
     if state is not None:
-        return _said(told, "401" if state is Reason.TOKEN_REVOKED else "BYPASS", state)
+        return _said(told, refused if state is Reason.TOKEN_REVOKED else "BYPASS", state)
+    if built:
+        view = x.services.settings.views[action.view]
+        told["keys"] = [redis_key("id", identity.user_id)]
+        said = await known(x, action, view, identity)
+        if not isinstance(said, Reason):
+            return _said(told | {"tier": said[1].tier.value}, "HIT", None)
+        return _said(told, refused if said in (Reason.USER_GONE, Reason.USER_INACTIVE) else "MISS", said)
     state = await user_state(x, identity)
     if state in (Reason.USER_GONE, Reason.USER_INACTIVE):
-        return _said(told, "401", state)
+        return _said(told, refused, state)
     slot = action.view if action.answer is Answer.VIEW else f"{action.view}#{identity.token_hash}"
     ref = Ref("id", identity.user_id, slot)
     told["keys"] = [redis_key("id", ref.value)]

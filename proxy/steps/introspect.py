@@ -15,14 +15,17 @@ from proxy.core.settings import Answer, Introspect
 from proxy.core.tokens import Identity, Rejected, Unproven
 from proxy.steps import body as bodies
 from proxy.steps.callers import Caller, entry_state, good_ref, identify, opaque_name, token_state, user_state
+from proxy.steps.described import described, inactive
 from proxy.steps.exchange import Exchange
-from proxy.steps.lookup import Plan, answer, bypass, rules_of, vouched_bypass
+from proxy.steps.lookup import Plan, answer, rules_of
+from proxy.steps.passing import bypass, vouched_bypass
 
 
 async def introspect(x: Exchange, action: Introspect) -> Reply:
     """Answers about the caller's token.
 
-    Raises InvalidToken for one that is provably bad: by itself, or because its user is gone or inactive.
+    One that is provably bad, by itself, or because its user is gone or inactive, is refused: an RFC 7662
+    answer says so, else InvalidToken is raised.
     """
     view = x.services.settings.views[action.view]
     x.outcome.view = view.name
@@ -30,7 +33,7 @@ async def introspect(x: Exchange, action: Introspect) -> Reply:
         return await opaque(x, action)
     identity = identify(x)
     if isinstance(identity, Rejected):
-        raise _refusal(x, identity.reason)
+        return _refused(x, action, identity.reason)
     if isinstance(identity, Unproven):
         return await bypass(x, identity.reason)
     if identity is None:
@@ -41,7 +44,7 @@ async def introspect(x: Exchange, action: Introspect) -> Reply:
         return await bypass(x, lacks)
     revoked = await token_state(x, identity)
     if revoked is Reason.TOKEN_REVOKED:
-        raise _refusal(x, revoked)
+        return _refused(x, action, revoked)
     if revoked is not None:
         # Its logout is under way, or Redis is away and with it the word of other replicas' logouts.
         return await _asked(x, action, identity, revoked)
@@ -49,17 +52,19 @@ async def introspect(x: Exchange, action: Introspect) -> Reply:
         ref = Ref("id", identity.user_id, view.name)
         rules = rules_of(x, view, Caller(None))
         return await _told(
-            x, Plan(ref, view, rules, Caller(None), usable=lambda found: _proven(x, found)), gone=True
+            x, action, Plan(ref, view, rules, Caller(None), usable=lambda found: _proven(x, found)), gone=True
         )
+    if action.answer is Answer.RFC7662:
+        return await described(x, action, view, identity)
     state = await user_state(x, identity)
     if state in (Reason.USER_GONE, Reason.USER_INACTIVE):
         raise _refusal(x, state)
     ref = Ref("id", identity.user_id, f"{view.name}#{identity.token_hash}")
     rules = rules_of(x, view, Caller(None), per_token=True, exp=identity.exp)
-    return await _told(x, Plan(ref, view, rules, Caller(None)), gone=False)
+    return await _told(x, action, Plan(ref, view, rules, Caller(None)), gone=False)
 
 
-async def _told(x: Exchange, plan: Plan, *, gone: bool) -> Reply:
+async def _told(x: Exchange, action: Introspect, plan: Plan, *, gone: bool) -> Reply:
     """The answer, unless it is the one from which the user is found to be inactive, or (`gone`) not there."""
     found: list[Reason | None] = []
 
@@ -67,7 +72,7 @@ async def _told(x: Exchange, plan: Plan, *, gone: bool) -> Reply:
         found.append(_shown(x, status, verdict.document, gone=gone))
 
     reply = await answer(x, replace(plan, loaded=loaded))
-    return await _unless_bad(x, reply, next(iter(found), None))
+    return await _unless_bad(x, action, reply, next(iter(found), None))
 
 
 async def _asked(x: Exchange, action: Introspect, identity: Identity, why: Reason) -> Reply:
@@ -78,7 +83,7 @@ async def _asked(x: Exchange, action: Introspect, identity: Identity, why: Reaso
     reply = await vouched_bypass(asking, identity, view.ttl, good_ref(identity), why)
     document = parse(reply.body) if isinstance(reply.body, bytes) and reply.body else None
     shown = _shown(x, reply.status, document, gone=action.answer is Answer.VIEW)
-    return await _unless_bad(x, reply, shown)
+    return await _unless_bad(x, action, reply, shown)
 
 
 def _shown(x: Exchange, status: int, document: Any, *, gone: bool) -> Reason | None:
@@ -90,13 +95,13 @@ def _shown(x: Exchange, status: int, document: Any, *, gone: bool) -> Reason | N
     return Reason.USER_INACTIVE if inactive else None
 
 
-async def _unless_bad(x: Exchange, reply: Reply, bad: Reason | None) -> Reply:
+async def _unless_bad(x: Exchange, action: Introspect, reply: Reply, bad: Reason | None) -> Reply:
     if bad is None:
         return reply
     await bodies.close(reply.body)
     # That it was not stored either is no news.
     x.outcome.skipped = None
-    raise _refusal(x, bad)
+    return _refused(x, action, bad)
 
 
 async def opaque(x: Exchange, action: Introspect) -> Reply:
@@ -128,6 +133,12 @@ def _proven(x: Exchange, found: Found) -> Reason | None:
     if state in (Reason.USER_GONE, Reason.USER_INACTIVE):
         raise _refusal(x, state)
     return state
+
+
+def _refused(x: Exchange, action: Introspect, reason: Reason) -> Reply:
+    if action.answer is Answer.RFC7662:
+        return inactive(x)
+    raise _refusal(x, reason)
 
 
 def _refusal(x: Exchange, reason: Reason) -> InvalidToken:

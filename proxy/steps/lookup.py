@@ -9,9 +9,9 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.core import policy
-from proxy.core.admission import Rules, Verdict, admit, clean
+from proxy.core.admission import Rules, Verdict, admit
 from proxy.core.cachecontrol import RequestDirectives, parse, request_directives
-from proxy.core.errors import ClientError, UpstreamError
+from proxy.core.errors import UpstreamError
 from proxy.core.headers import Headers
 from proxy.core.keys import key_value
 from proxy.core.model import Entry, Found, Outcome, Reason, Ref, Reply, Request, Ticket, XCache
@@ -23,6 +23,7 @@ from proxy.steps import body as bodies
 from proxy.steps.callers import Caller, admitted, vouch, vouch_ref
 from proxy.steps.exchange import Exchange
 from proxy.steps.offers import offered
+from proxy.steps.passing import bypass, not_cached
 
 # RFC 5861 §4: what counts as an error that a stale answer may stand in for.
 STALE_IF_STATUS = frozenset({500, 502, 503, 504})
@@ -119,10 +120,7 @@ async def answer(x: Exchange, plan: Plan) -> Reply:
     else:
         x.outcome.reason = looked.reason
     if directives.only_if_cached:
-        x.outcome.refused = True
-        raise ClientError(
-            504, "only-if-cached", "Nothing fresh is stored, and the request forbids to ask upstream."
-        )
+        raise not_cached(x)
     if x.request.method == "HEAD":
         # The answer to a HEAD has no body to store; a GET fills the entry that both are answered from.
         if plan.loaded is None:
@@ -138,30 +136,6 @@ async def answer(x: Exchange, plan: Plan) -> Reply:
     if spare is not None and reply.status in STALE_IF_STATUS:
         await bodies.close(reply.body)
         return _stale(x, spare)
-    return reply
-
-
-async def bypass(x: Exchange, reason: Reason) -> Reply:
-    """Upstream's answer for this request alone, still without secret-looking fields."""
-    x.outcome.x_cache, x.outcome.reason = XCache.BYPASS, reason
-    if x.request.method == "HEAD":
-        return await x.forward()
-    reply = await x.forward(fill=True)
-    body = await bodies.read(reply, x.services.settings.user.max_size)
-    if isinstance(body, bodies.Rest):
-        return replace(reply, body=body)
-    verdict = clean(x.services.redactor, x.route.secrets, reply, body)
-    x.outcome.taken = verdict.taken
-    return replace(reply, headers=verdict.headers, body=verdict.body)
-
-
-async def vouched_bypass(x: Exchange, identity: Identity, ttl: float, ref: Ref, why: Reason) -> Reply:
-    """A bypass that lets upstream judge a caller nobody knows yet, and remembers that it accepted."""
-    ticket = await x.services.cache.ticket(ref)
-    reply = await bypass(x, why)
-    note = vouch(x, identity, reply.status, ttl)
-    if note is not None:
-        await x.services.cache.fill(ref, note, ticket)
     return reply
 
 

@@ -47,7 +47,7 @@ def offered(x: Exchange, ref: Ref, found: Found, directives: RequestDirectives, 
         identity, verifier = identify(x), x.services.verifier
         if not isinstance(identity, Identity) or verifier is None:
             return None
-        state = _state(x, identity)
+        state = _state(x, identity, ref)
         if state is None:
             return None
         # Without a note that nobody has logged it out, a token is asked about on each walk.
@@ -102,16 +102,16 @@ def _asks_who(route: Route) -> bool:
             return True
 
 
-def _state(x: Exchange, identity: Identity) -> tuple[HeldEntry, float] | None:
+def _state(x: Exchange, identity: Identity, ref: Ref) -> tuple[HeldEntry, float] | None:
     """What shows that the caller is active, and until when; None where it is not in memory."""
     now = x.services.now()
     slots = [VOUCHED, x.services.user_view]
     action = x.route.action
-    if isinstance(action, Introspect) and action.answer is Answer.VIEW:
-        slots = [action.view]
+    if isinstance(action, Introspect) and action.answer is not Answer.UPSTREAM:
+        # What the answer was made of says it itself.
+        slots = [ref.slot]
     for slot in slots:
-        ref = Ref("id", identity.user_id, slot)
-        held = x.services.cache.hold(ref)
+        held = x.services.cache.hold(Ref("id", identity.user_id, slot))
         if held is None or held.entry.expires <= now:
             continue
         why = entry_state(x, Found(held.entry, Tier.MEMORY))

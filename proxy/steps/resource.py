@@ -23,7 +23,8 @@ from proxy.leases import Shared
 from proxy.steps import body as bodies
 from proxy.steps.callers import Caller, admitted
 from proxy.steps.exchange import Exchange
-from proxy.steps.lookup import STALE_IF_STATUS, vouched_bypass
+from proxy.steps.lookup import STALE_IF_STATUS
+from proxy.steps.passing import vouched_bypass
 from proxy.steps.refill import CHOOSING, Fill, Look, without_secrets
 
 _PRECONDITIONS = ("if-match", "if-unmodified-since")

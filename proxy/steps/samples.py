@@ -19,7 +19,8 @@ from proxy.rollout import Look
 from proxy.steps import body as bodies
 from proxy.steps.callers import identify
 from proxy.steps.exchange import Exchange
-from proxy.steps.lookup import bypass, make_ref
+from proxy.steps.lookup import make_ref
+from proxy.steps.passing import bypass
 from proxy.steps.rehearsal import Walk, plain, rehearse
 from proxy.steps.shadow import stripped
 
