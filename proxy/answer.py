@@ -12,6 +12,7 @@ from proxy.client import Client
 from proxy.core.errors import ProxyError
 from proxy.core.forwarding import reply_head
 from proxy.core.model import Reply
+from proxy.core.trailers import trailer_section
 from proxy.core.upgrading import switching_head
 from proxy.tunnel import Switch
 
@@ -97,5 +98,5 @@ async def _stream(client: Client, body: AsyncIterator[bytes], length: int | None
     if length is not None and sent != length:
         raise ConnectionResetError("the answer is not as long as it said")
     if chunked:
-        client.write(b"0\r\n\r\n")
+        client.write(trailer_section(getattr(body, "trailers", ())))
     await client.drain()

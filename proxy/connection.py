@@ -173,6 +173,11 @@ class Connection(BaseProtocol):
             self.disarm()
         return body.take()
 
+    @property
+    def trailers(self) -> RawHeaders:
+        """The lines behind the content, once its end has come; until `finish`."""
+        return () if self._body is None else self._body.trailers
+
     def finish(self) -> bool:
         """Ends the exchange. True if the connection is fit for another one."""
         head, body = self._head, self._body

@@ -20,7 +20,7 @@ from proxy.core.errors import (
 )
 from proxy.core.forwarding import end_to_end, is_event_stream, request_head
 from proxy.core.framing import Head
-from proxy.core.headers import Headers
+from proxy.core.headers import Headers, RawHeaders
 from proxy.core.model import Reply, Request
 from proxy.core.settings import HostLine, UpstreamSettings
 from proxy.core.trailers import trailer_section
@@ -167,6 +167,8 @@ class Content:
         self._pool = pool
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
+        # the lines behind the content, when it has been read
+        self.trailers: RawHeaders = ()
 
     def __aiter__(self) -> Content:
         return self
@@ -181,6 +183,7 @@ class Content:
             await self.aclose()
             raise
         if not data:
+            self.trailers = connection.trailers
             self._connection = None
             self._pool.release(connection, reusable=connection.finish())
             raise StopAsyncIteration

@@ -57,7 +57,9 @@ _SELECTING: Final = frozenset(
 
 # `Expect` is between the client and the edge, which answers it when the body is first read.
 _NEVER_FORWARDED: Final = HOP_BY_HOP | {b"expect"}
-_NEVER_FILLED: Final = _NEVER_FORWARDED | _REFLECTED | _SELECTING
+_NEVER_FILLED: Final = _NEVER_FORWARDED | _REFLECTED | _SELECTING | {b"trailer"}
+# RFC 9110 §10.1.4: said for this hop where the client says it, for what upstream then adds goes on to it.
+_TAKES_TRAILERS: Final = ((b"Connection", b"TE"), (b"TE", b"trailers"))
 # `Connection: Host` would let a client choose another virtual host for an answer that others get.
 _NOT_NOMINABLE: Final = frozenset({b"host"})
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
@@ -90,7 +92,8 @@ def forwarded(
 ) -> Request:
     """The request as upstream gets it (RFC 9110 §7.6): all lines as they came but for the rules below.
 
-    Dropped: hop-by-hop lines, those that `Connection` names, and `Expect`, which the edge answers itself.
+    Dropped: hop-by-hop lines, those that `Connection` names, and `Expect`, which the edge answers itself;
+    `TE: trailers` is said anew.
     Added: `Via`, and by the rules `X-Forwarded-For` (the peer, after what was there), where absent
     `X-Forwarded-Proto` and `X-Forwarded-Host`, and `Forwarded` (RFC 7239). What a peer that is not trusted
     says in these is replaced. With `fill` the answer may be given to others: lines that choose a
@@ -104,12 +107,13 @@ def forwarded(
         drop |= _CLAIMS
     claims = fill or bool(drop & _CLAIMS)
     lines: list[tuple[bytes, bytes]] = []
-    schemed = hosted = False
+    schemed = hosted = trailing = False
     host: bytes | None = None
     for name, value in request.headers.raw:
         # A claim in WSGI's spelling is one as well.
         key = _folded(name) if claims else name.lower()
         if key in drop:
+            trailing |= key == b"te" and not fill and takes_trailers(value)
             continue
         if key == b"x-forwarded-proto":
             if fill and value.lower() not in _SCHEMES:
@@ -132,6 +136,8 @@ def forwarded(
     if rules.forwarded:
         _append(lines, b"Forwarded", _hop(request, None if fill else host))
     lines.append((b"Via", request.http_version.encode("ascii") + b" " + PSEUDONYM))
+    if trailing and request.http_version == "1.1":
+        lines += _TAKES_TRAILERS
     return replace(request, method=method or request.method, headers=Headers(lines))
 
 
@@ -155,6 +161,11 @@ def is_event_stream(headers: RawHeaders) -> bool:
         name.lower() == b"content-type" and value.partition(b";")[0].strip().lower() == b"text/event-stream"
         for name, value in headers
     )
+
+
+def takes_trailers(te: bytes) -> bool:
+    """Whether a value of `TE` says that fields behind the content are welcome."""
+    return any(member.partition(b";")[0].strip(b" \t").lower() == b"trailers" for member in te.split(b","))
 
 
 def request_head(

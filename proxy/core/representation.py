@@ -47,6 +47,7 @@ _NEVER_KEPT = frozenset(
         b"authentication-info",  # one caller's, RFC 9110 §11.6.3
         b"proxy-authentication-info",  # RFC 9111 §3.1
         b"cache-status",  # about the fill, not about the hit
+        b"trailer",  # what comes behind the content is not kept
         b"x-cache",
     }
 )

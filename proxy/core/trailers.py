@@ -16,7 +16,7 @@ _FORBIDDEN: Final = (
         *(b"age", b"authentication-info", b"authorization", b"cache-control", b"cache-status", b"cookie"),
         *(b"date", b"expect", b"expires", b"forwarded", b"host", b"location", b"max-forwards", b"origin"),
         *(b"pragma", b"range", b"retry-after", b"set-cookie", b"vary", b"via", b"warning"),
-        *(b"www-authenticate", b"x-cache", b"x-host", b"x-real-ip", b"te", b"surrogate-control"),
+        *(b"trailer", b"www-authenticate", b"x-cache", b"x-host", b"x-real-ip", b"surrogate-control"),
     }
 )
 _FORBIDDEN_KINDS: Final = (

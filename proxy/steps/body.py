@@ -27,6 +27,11 @@ class Rest:
             return self._read.pop(0)
         return await self._body.__anext__()
 
+    @property
+    def trailers(self) -> RawHeaders:
+        """The fields behind the last chunk, once it has passed."""
+        return trailers_of(self._body)
+
     async def aclose(self) -> None:
         """Gives the connection back, or closes it."""
         self._read.clear()
@@ -38,6 +43,12 @@ async def close(body: Any) -> None:
     aclose = getattr(body, "aclose", None)
     if aclose is not None:
         await aclose()
+
+
+def trailers_of(body: Any) -> RawHeaders:
+    """What a body that has been read to its end knows of the lines behind it."""
+    lines: RawHeaders = getattr(body, "trailers", ())
+    return lines
 
 
 async def read(reply: Reply, limit: int) -> bytes | Rest:
@@ -93,8 +104,7 @@ class Tee:
     @property
     def trailers(self) -> RawHeaders:
         """The fields behind the last chunk, once it has passed."""
-        lines: RawHeaders = getattr(self._body, "trailers", ())
-        return lines
+        return trailers_of(self._body)
 
     @property
     def copy(self) -> bytes | None:

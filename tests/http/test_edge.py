@@ -92,7 +92,8 @@ async def test_header_lines_arrive_as_they_were_sent() -> None:
 
         assert [b"Host: h", b"X-b: 2", b"x-A: 1", b"X-b: caf\xe9", b"Cookie: a=1"] == at.lines()[1:6]
         added = [line.split(b":")[0] for line in at.lines()[6:]]
-        assert [b"X-Forwarded-For", b"X-Forwarded-Proto", b"X-Forwarded-Host", b"Via"] == added
+        forwarded = [b"X-Forwarded-For", b"X-Forwarded-Proto", b"X-Forwarded-Host", b"Via"]
+        assert [*forwarded, b"Connection", b"TE"] == added
 
 
 CLAIMED = (
