@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from base64 import urlsafe_b64decode
+import hmac
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, TypeGuard
 
-import jwt
 import msgspec
 from jwt.algorithms import HMACAlgorithm, get_default_algorithms
 
+from proxy.core import jws
 from proxy.core.bearer import bearer, token_hash
 from proxy.core.errors import ConfigError
 from proxy.core.identity import Identity, Proven, Rejected, Unproven
@@ -48,9 +47,11 @@ PUBLISHED = 300.0
 
 # RFC 8725 §3.5: a token that brings its own key, or the place of one, wants to be proven by it.
 _KEY_HEADERS = frozenset({"jku", "jwk", "x5u"})
-_JWS = re.compile(r"[\w-]+=*\.[\w-]+=*\.[\w-]+=*", re.ASCII)  # RFC 7515 §3.1; five parts are a JWE
+MAX_HEADERS = 256  # headers of tokens that are remembered: an issuer writes the same one again and again
 
 _ANOTHER_KEY = Rejected(Reason.TOKEN_SIGNATURE)
+
+_Header = tuple[str, str | None]  # alg and kid
 
 
 class _CheckedSecret(HMACAlgorithm):
@@ -59,9 +60,9 @@ class _CheckedSecret(HMACAlgorithm):
     def prepare_key(self, key: str | bytes) -> bytes:
         return key.encode() if isinstance(key, str) else key
 
-    def check_key_length(self, key: bytes) -> str | None:  # noqa: ARG002 - the base class's signature
-        # The secret is the legacy service's: a warning per token would change nothing.
-        return None
+    def sign(self, msg: bytes, key: bytes) -> bytes:
+        # The same in one call: `hmac.new` makes two objects of it.
+        return hmac.digest(key, msg, self.hash_alg)
 
 
 _SECRETS = {
@@ -84,8 +85,8 @@ class Verifier:
     """
 
     def __init__(self, settings: TokenSettings, on_unknown_kid: Callable[[], None] = _nothing) -> None:
-        # With only these in the registry, `none` and a public key taken for a secret have no code that could
-        # accept them (RFC 8725 §2.1, §3.1).
+        # With only these at hand, `none` and a public key taken for a secret have no code that could accept
+        # them (RFC 8725 §2.1, §3.1).
         possible = PUBLIC_ALGORITHMS if settings.secret is None else SECRET_ALGORITHMS
         unknown = sorted(set(settings.algorithms) - set(possible))
         if unknown or not settings.algorithms:
@@ -93,9 +94,8 @@ class Verifier:
             raise ConfigError((f"tokens.algorithms: {', '.join(unknown) or 'empty'}; possible are {known}",))
         self._settings = settings
         self._on_unknown_kid = on_unknown_kid
-        self._jws = jwt.PyJWS(algorithms=[])
-        for name in dict.fromkeys(settings.algorithms):
-            self._jws.register_algorithm(name, _ALGORITHMS[name])
+        self._algorithms = {name: _ALGORITHMS[name] for name in settings.algorithms}
+        self._headers: dict[bytes, _Header] = {}
         self._keys = configured_keys(settings)
         self._verified: dict[str, Identity] = {}
         self.generation = 0
@@ -168,45 +168,55 @@ class Verifier:
 
     def _claims(self, token: str, keys: KeySet) -> dict[str, Any] | Rejected | Unproven:
         """The signed claims: parts, header, algorithm and signature are good (RFC 7519 §7.2)."""
-        if _JWS.fullmatch(token) is None:
+        parts = jws.parts(token)
+        if parts is None:
             return Rejected(Reason.TOKEN_MALFORMED)
-        header = _json_part(token, 0)
-        # RFC 7515 §4.1.11: none of the extensions is understood here, PyJWT's b64 included.
-        if header is None or "crit" in header or not isinstance(header.get("kid", ""), str):
-            return Rejected(Reason.TOKEN_MALFORMED)
-        # RFC 7519 §5.2: `cty` says that the claims are a token again.
-        if not _KEY_HEADERS.isdisjoint(header) or str(header.get("cty")).lower() == "jwt":
-            return Rejected(Reason.TOKEN_HEADER)
-        algorithm, kid = header.get("alg"), header.get("kid")
-        if algorithm not in self._settings.algorithms:
-            return Rejected(Reason.TOKEN_ALGORITHM)
+        header = self._headers.get(parts.header) or self._header(parts.header)
+        if isinstance(header, Rejected):
+            return header
+        algorithm, kid = header
         named = keys.named(kid)
         candidates = [key for key in named or keys.nameless(kid) if algorithm in key.algorithms]
         for key in candidates[:MAX_TRIED]:
-            claims = self._signed(token, key)
+            claims = self._signed(parts, key, algorithm)
             if claims != _ANOTHER_KEY:
                 return claims
         if len(candidates) > MAX_TRIED:
             return Unproven()
         if not named and keys.as_of is not None:
-            return self._unknown(token, kid, keys, keys.as_of)
+            return self._unknown(parts, kid, keys, keys.as_of)
         return _ANOTHER_KEY if candidates else Rejected(Reason.TOKEN_ALGORITHM)
 
-    def _signed(self, token: str, key: Key) -> dict[str, Any] | Rejected:
-        """The claims if this key signed them; what the header says of algorithms is judged by the key's."""
-        algorithms = [name for name in self._settings.algorithms if name in key.algorithms]
-        try:
-            parts = self._jws.decode_complete(token, key.material, algorithms=algorithms)
-        except jwt.InvalidAlgorithmError:
-            return Rejected(Reason.TOKEN_ALGORITHM)
-        except jwt.InvalidSignatureError:
-            return _ANOTHER_KEY
-        except (jwt.PyJWTError, ValueError, RecursionError):
+    def _header(self, part: bytes) -> _Header | Rejected:
+        """What the header names, if it names nothing that must not be there."""
+        header = _json_part(part)
+        # RFC 7515 §4.1.11: none of the extensions is understood here, an unencoded payload (b64) included.
+        if header is None or "crit" in header or header.get("b64") is False:
             return Rejected(Reason.TOKEN_MALFORMED)
-        claims = _json(parts["payload"])
+        kid, algorithm = header.get("kid"), header.get("alg")
+        if "kid" in header and not isinstance(kid, str):
+            return Rejected(Reason.TOKEN_MALFORMED)
+        # RFC 7519 §5.2: `cty` says that the claims are a token again.
+        if not _KEY_HEADERS.isdisjoint(header) or str(header.get("cty")).lower() == "jwt":
+            return Rejected(Reason.TOKEN_HEADER)
+        if not isinstance(algorithm, str) or algorithm not in self._algorithms:
+            return Rejected(Reason.TOKEN_ALGORITHM)
+        if len(self._headers) >= MAX_HEADERS:
+            self._headers.clear()
+        self._headers[part] = found = (algorithm, kid)
+        return found
+
+    def _signed(self, parts: jws.Parts, key: Key, algorithm: str) -> dict[str, Any] | Rejected:
+        """The claims if this key signed them; the key was made for the algorithm."""
+        payload, signature = jws.part_bytes(parts.payload), jws.part_bytes(parts.signature)
+        if payload is None or signature is None:
+            return Rejected(Reason.TOKEN_MALFORMED)
+        if not self._algorithms[algorithm].verify(parts.signed, key.material, signature):
+            return _ANOTHER_KEY
+        claims = _json(payload)
         return Rejected(Reason.TOKEN_MALFORMED) if claims is None else claims
 
-    def _unknown(self, token: str, kid: str | None, keys: KeySet, as_of: float) -> Rejected | Unproven:
+    def _unknown(self, parts: jws.Parts, kid: str | None, keys: KeySet, as_of: float) -> Rejected | Unproven:
         """The judgement where no key of a fetched set is the token's.
 
         A token that says it was made well before the set was read must have its key there, so it is bad. One
@@ -215,7 +225,7 @@ class Verifier:
         if keys.leaves_out(kid):
             return Unproven()
         self._on_unknown_kid()
-        issued = (_json_part(token, 1) or {}).get("iat")
+        issued = (_json_part(parts.payload) or {}).get("iat")
         return _ANOTHER_KEY if is_time(issued) and issued < as_of - PUBLISHED else Unproven()
 
     def _party_fault(self, claims: dict[str, Any]) -> Reason | None:
@@ -242,18 +252,14 @@ class Verifier:
 
 def unproven_claims(token: str) -> dict[str, Any] | None:
     """What a token says, nothing proven of it; None where it is no JWT, or too long for one."""
-    if len(token) > MAX_TOKEN or _JWS.fullmatch(token) is None:
-        return None
-    return _json_part(token, 1)
+    parts = jws.parts(token) if len(token) <= MAX_TOKEN else None
+    return None if parts is None else _json_part(parts.payload)
 
 
-def _json_part(token: str, index: int) -> dict[str, Any] | None:
+def _json_part(part: bytes) -> dict[str, Any] | None:
     """A part of a token as JSON, nothing proven of it."""
-    try:
-        # Python's decoder skips padding that is too much, and PyJWT reads the token again, strictly.
-        return _json(urlsafe_b64decode(token.split(".")[index] + "=="))
-    except ValueError:
-        return None
+    text = jws.part_bytes(part)
+    return None if text is None else _json(text)
 
 
 def _json(text: bytes) -> dict[str, Any] | None:

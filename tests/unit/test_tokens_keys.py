@@ -271,7 +271,9 @@ def test_one_token_costs_a_bounded_number_of_checks(monkeypatch: pytest.MonkeyPa
     subject = verifier(*(jwk(name, name) for name in names))
     tried = []
     signed = subject._signed
-    monkeypatch.setattr(subject, "_signed", lambda text, key: tried.append(key) or signed(text, key))
+    monkeypatch.setattr(
+        subject, "_signed", lambda parts, key, name: tried.append(key) or signed(parts, key, name)
+    )
 
     assert MISSING == verdict(subject, token(names[-1], "ES256"))
     assert MAX_TRIED == len(tried)
