@@ -177,10 +177,10 @@ class Memory:
 
     def fenced(self, ref: Ref, user_id: str | None) -> bool:
         """Whether a write is under way, here or elsewhere, that may change what is to be stored for `ref`."""
-        return any(
-            fences.standing and (fences.hides(ref) or fences.hides_user(user_id))
-            for fences in (self.fences, self.heard)
-        )
+        for fences in (self.fences, self.heard):
+            if fences.standing and (fences.hides(ref) or fences.hides_user(user_id)):
+                return True
+        return False
 
     def _put_slot(self, user_id: str, name: str, slot: Slot) -> None:
         table = self._tables.of(user_id)
@@ -189,16 +189,12 @@ class Memory:
             user = table[user_id] = HeldUser(user_id)
             self._ring.append(user)
         user.changes += 1
-        if name in user.slots:
-            self._tables.account(user, -user.slots.pop(name).size)
-        elif codec.per_token(name):
-            tokens = [other for other in user.slots if codec.per_token(other)]
-            for other in tokens if len(tokens) >= codec.TOKEN_SLOTS else ():
-                self._tables.account(user, -user.slots.pop(other).size)
-        user.slots[name] = slot
-        self._tables.account(user, slot.size)
+        replaced = user.replace(name, slot)
+        self._tables.account(user, slot.size - sum(old.size for old in replaced))
         table.move_to_end(user_id)
         self._link(user, codec.aliases_of(slot.entry))
+        if any(old.entry.keys for old in replaced):
+            self._unlink_unproven(user)
         if len(self._users) > self._max_users:
             self._remove_user(next(iter(self._users)))
             self._evictions += 1
@@ -213,10 +209,10 @@ class Memory:
                 self._unlink(alias)
             self._aliases[alias] = user.id
             user.aliases.add(alias)
-        if len(user.aliases) > len(aliases):
-            proven = {alias for slot in user.slots.values() for alias in codec.aliases_of(slot.entry)}
-            for alias in user.aliases - proven:
-                self._unlink(alias)
+
+    def _unlink_unproven(self, user: HeldUser) -> None:
+        for alias in user.aliases.difference(*(codec.aliases_of(slot.entry) for slot in user.slots.values())):
+            self._unlink(alias)
 
     def _refuse(self) -> Reason:
         self._stats.refused_fills += 1
@@ -263,22 +259,27 @@ class Memory:
         self._nobodies.cap(until)
 
     def _sweep(self) -> None:
+        now = self._now()
         for _ in range(min(_SWEEP, len(self._ring))):
             user = self._ring.popleft()
             if self._tables.of(user.id).get(user.id) is not user:
                 continue
-            for name in [name for name, slot in user.slots.items() if self._over(slot)]:
-                self._remove_slot(user, name)
-                self._stats.expirations += 1
+            if user.earliest <= now:
+                for name in user.over(now, self._monotonic()):
+                    self._remove_slot(user, name)
+                    self._stats.expirations += 1
             if user.slots:
                 self._ring.append(user)
         self._nobodies.sweep()
 
     def _remove_slot(self, user: HeldUser, name: str) -> None:
         user.changes += 1
-        self._tables.account(user, -user.slots.pop(name).size)
+        slot = user.slots.pop(name)
+        self._tables.account(user, -slot.size)
         if not user.slots:
             self._remove_user(user.id)
+        elif slot.entry.keys:
+            self._unlink_unproven(user)
 
     def _remove_user(self, user_id: str) -> None:
         user = self._tables.of(user_id).pop(user_id)
@@ -286,8 +287,7 @@ class Memory:
         for alias in user.aliases:
             del self._aliases[alias]
         user.changes += 1
-        # The ring may hold the user for a while yet.
-        user.slots.clear()
+        user.slots.clear()  # the ring may hold the user for a while yet
 
     def _unlink(self, alias: Alias) -> None:
         user = self._users[self._aliases.pop(alias)]

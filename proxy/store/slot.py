@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from proxy.core.model import Entry
+from proxy.store.codec import TOKEN_SLOTS, per_token
 
 # What an Entry costs besides its text, in bytes; good enough for a gauge.
 _OVERHEAD = 600
@@ -21,6 +23,11 @@ class Slot:
     def over(self, now: float, monotonic: float) -> bool:
         """Whether its time is up, at this wall clock and this monotonic clock."""
         return self.entry.dead <= now or (self.until is not None and self.until <= monotonic)
+
+    @property
+    def earliest(self) -> float:
+        """When its time may be up, by the wall clock: at any time, where another clock decides."""
+        return self.entry.dead if self.until is None else 0.0
 
     @property
     def size(self) -> int:
@@ -54,12 +61,36 @@ class RedisStats:
 
 @dataclass(slots=True)
 class HeldUser:
-    """A user's answers by slot, and the aliases they prove. `changes` counts whatever was done to them."""
+    """A user's answers by slot, and the aliases they prove. `changes` counts whatever was done to them.
+
+    Before `earliest` (wall-clock seconds) none of the answers is over.
+    """
 
     id: str
     slots: dict[str, Slot] = field(default_factory=dict)
     aliases: set[tuple[str, str]] = field(default_factory=set)
     changes: int = 0
+    earliest: float = math.inf
+
+    def replace(self, name: str, slot: Slot) -> list[Slot]:
+        """Puts an answer in its slot; what went for it: the one before, or too many of single tokens."""
+        gone: list[Slot] = []
+        if name in self.slots:
+            gone.append(self.slots.pop(name))
+        elif len(self.slots) >= TOKEN_SLOTS and per_token(name):
+            tokens = [other for other in self.slots if per_token(other)]
+            if len(tokens) >= TOKEN_SLOTS:
+                gone += [self.slots.pop(other) for other in tokens]
+        self.slots[name] = slot
+        self.earliest = min(self.earliest, slot.earliest)
+        return gone
+
+    def over(self, now: float, monotonic: float) -> list[str]:
+        """The slots whose answers are over."""
+        over = [name for name, slot in self.slots.items() if slot.over(now, monotonic)]
+        left = [slot.earliest for name, slot in self.slots.items() if name not in over]
+        self.earliest = min(left, default=math.inf)
+        return over
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ class Tables:
         """Ends all that is held at that monotonic second at the latest."""
         for user in self:
             user.changes += 1
+            user.earliest = 0.0
             for slot in user.slots.values():
                 slot.until = until if slot.until is None else min(slot.until, until)
 
