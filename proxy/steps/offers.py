@@ -13,6 +13,11 @@ from proxy.steps.exchange import Exchange
 # What a route may say for its hits to be offered. One that says anything else is walked each time.
 # What `allow` and `require` ask of a token is in the token: the same head gets the same answer.
 _KNOWN = frozenset({"name", "template", "action", "access", "allow", "require", "secrets"})
+_OTHERS = tuple(
+    (name, default)
+    for name, default in zip(Route.__struct_fields__[::-1], Route.__struct_defaults__[::-1], strict=False)
+    if name not in _KNOWN
+)
 _SHARED = frozenset({Access.ANYONE, Access.TOKEN, Access.OWNER, Access.UNSET})
 
 
@@ -85,9 +90,7 @@ def _merged(*each: HeldEntry) -> list[HeldEntry]:
 
 def _plain(route: Route) -> bool:
     """Whether the route says nothing that this module does not know."""
-    fields = zip(Route.__struct_fields__[::-1], Route.__struct_defaults__[::-1], strict=False)
-    others = [(name, default) for name, default in fields if name not in _KNOWN]
-    return route.access in _SHARED and all(getattr(route, name) == default for name, default in others)
+    return route.access in _SHARED and all(getattr(route, name) == default for name, default in _OTHERS)
 
 
 def _asks_who(route: Route) -> bool:

@@ -74,7 +74,10 @@ class Held:
 
     def _note(self) -> None:
         self._seen = self.user.changes
-        self._timed = any(slot.until is not None for _, slot in self.places)
+        self._timed = False
+        for _, slot in self.places:
+            if slot.until is not None:
+                self._timed = True
 
     def __repr__(self) -> str:
         return f"Held({len(self.places)})"
