@@ -66,7 +66,8 @@ class Exchange(msgspec.Struct, frozen=True):
 
         Raises UpstreamError.
         """
-        request = self.request if target is None else replace(self.request, target=target)
+        # Of a question that the client has not asked it need not hear.
+        request = self.request if target is None else replace(self.request, target=target, interim=None)
         return await send(self.services, request, self.outcome, fill=fill, rewrite=rewrite, switch=switch)
 
 
@@ -86,9 +87,6 @@ async def send(
     began = perf_counter()
     try:
         sent = forwarding.forwarded(request, fill=fill, rules=services.settings.edge)
-        if fill:
-            # It is for others as well, and so is not led in by what is for one.
-            sent = replace(sent, interim=None)
         if switch:
             sent = upgrading.asking(sent, upgrading.wanted(request))
         reply = await services.upstream.send(sent if rewrite is None else rewrite(sent))

@@ -267,4 +267,4 @@ def _refresh(x: Exchange, plan: Plan) -> None:
 
 
 def _without_body(request: Request) -> Request:
-    return replace(request, method="GET", body=None)
+    return replace(request, method="GET", body=None, interim=None)

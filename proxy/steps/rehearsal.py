@@ -74,7 +74,8 @@ class Solo(UserCache):
 
 def plain(request: Request) -> Request:
     """The request as a GET for all of what is there."""
-    return replace(request, method="GET", headers=Headers(request.headers.without(_CONDITIONS).raw))
+    headers = Headers(request.headers.without(_CONDITIONS).raw)
+    return replace(request, method="GET", headers=headers, interim=None)
 
 
 async def rehearse(x: Exchange, walk: Walk) -> Would | None:

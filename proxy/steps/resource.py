@@ -152,7 +152,7 @@ def _refresh(x: Exchange, look: Look) -> None:
     cache = x.services.cache
     if cache.leases.under_way(look.ref):
         return
-    quiet = replace(x.request, method="GET", body=None)
+    quiet = replace(x.request, method="GET", body=None, interim=None)
     background = Exchange(x.services, quiet, x.route, x.values, Outcome())
 
     async def refresh() -> None:

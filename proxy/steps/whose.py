@@ -27,7 +27,7 @@ async def asked(x: Exchange) -> set[str]:
         return set()
     if x.services.rollout.mode is not Mode.SERVE:
         return set()
-    look = replace(x, request=replace(x.request, method="GET", body=None), outcome=Outcome())
+    look = replace(x, request=replace(x.request, method="GET", body=None, interim=None), outcome=Outcome())
     try:
         reply = await look.forward(fill=True)
         body = await bodies.read(reply, x.services.settings.user.max_size)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
 
 from proxy.core.model import Reply, Request
 from proxy.core.settings import UpstreamSettings
@@ -12,6 +16,7 @@ from proxy.handler import make_server
 from proxy.hints import MOST
 from proxy.upstream import HttpUpstream
 from tests.http.test_forwarding import Script, Wire, scripted
+from tests.walk import bench
 
 HINT = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n"
 PASSED = HINT + b"\r\n"
@@ -120,3 +125,43 @@ async def test_nothing_is_said_behind_the_answer() -> None:
         writer.write(ASK)
         assert ANSWER == await reader.readexactly(len(ANSWER))
         await asyncio.gather(*behind)
+
+
+CACHED = """\
+version: 1
+upstream: {url: "{stub}"}
+user: {id: id}
+views: {users: {ttl: 60s, stale_while_revalidate: 60s}}
+routes:
+  - {match: "GET /users/{id:int}", lookup: {by: id, view: users}, access: anyone}
+  - {match: "GET /{any:path}", resource: {}}
+"""
+
+
+@pytest.mark.parametrize("path", ["/users/1", "/page"])
+async def test_who_fills_the_cache_hears_what_is_said_before(path: str, tmp_path: Path) -> None:
+    """A proxy must forward it (RFC 9110 §15.2); the stored copy has nothing of it."""
+    asked = 0
+
+    async def said(request: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        assert request.transport is not None
+        request.transport.write(PASSED)
+        return web.json_response({"id": 1}, headers={"Cache-Control": "max-age=60"})
+
+    upstream = web.Application()
+    upstream.router.add_get("/{any:.*}", said)
+    async with bench(routes=CACHED, tmp_path=tmp_path, upstream=upstream) as proxy:
+        host, port = proxy.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        for hinted in (True, False):
+            writer.write(b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode())
+            if hinted:
+                assert PASSED == await reader.readexactly(len(PASSED))
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert b"Link" not in head
+            assert b'{"id":1}' == (await reader.readuntil(b"}")).replace(b" ", b"")
+        writer.close()
+    assert 1 == asked
