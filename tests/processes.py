@@ -221,7 +221,9 @@ class Proxy(Running):
 
     @classmethod
     @contextmanager
-    def start(cls, upstream: str, redis: str | None = None, **env: str) -> Iterator[Self]:
+    def start(
+        cls, upstream: str, redis: str | None = None, *, command: Sequence[str] = COMMAND, **env: str
+    ) -> Iterator[Self]:
         """Starts it and waits until each worker serves. `env` are settings by their environment names."""
         given = {
             "UPSTREAM_URL": upstream,
@@ -233,7 +235,7 @@ class Proxy(Running):
         if redis is not None:
             given["REDIS_URL"] = redis
         workers = int(env.get("WORKERS", "1"))
-        with cls._running((*COMMAND, "serve"), environment(**given | env)) as proxy:
+        with cls._running((*command, "serve"), environment(**given | env)) as proxy:
             started = proxy.until(
                 "listening", lambda: found if len(found := proxy.told("listening")) == workers else None
             )

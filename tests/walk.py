@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from yarl import URL
 
 from proxy.app import App, compose
 from proxy.config import load
+from tests.valkey import patient
 from upstream_stub.api import make_app
 from upstream_stub.options import Options
 
@@ -131,10 +132,9 @@ async def bench(
         environ["UPSTREAM_URL"] = stub_url
         if routes is not None and tmp_path is not None:
             (tmp_path / "routes.yaml").write_text(routes.replace("{stub}", stub_url))
-        async with compose(load(environ)) as app:
-            if redis is not None:
-                link = app.cache.store.redis.link  # type: ignore[attr-defined]
-                link._deadline = link.mux._patience = patience
+        async with AsyncExitStack() as stack:
+            with patient(patience):
+                app = await stack.enter_async_context(compose(load(environ)))
             loop = asyncio.get_running_loop()
             server = await loop.create_server(app.server, "127.0.0.1", 0)
             port = server.sockets[0].getsockname()[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 import ssl
 import subprocess
@@ -27,18 +28,19 @@ from tests.valkey import Valkey
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody has, the Cluster's own (plus 10,000) among them."""
+    """Ports that nobody has, nor the ones that a Cluster speaks on among its own (10,000 above).
+
+    All below those that the system gives to whoever asks for any: such a one could be another's by the time
+    at which the server starts, and what the other one says to PING may be nothing at all.
+    """
     found: list[int] = []
     while len(found) < count:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-            if port > 50_000:
-                continue
-            with contextlib.suppress(OSError):
-                other.bind(("127.0.0.1", port + 10_000))
-                if port not in found:
-                    found.append(port)
+        port = random.randrange(10_000, 22_000)
+        with socket.socket() as one, socket.socket() as other, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            other.bind(("127.0.0.1", port + 10_000))
+            if port not in found:
+                found.append(port)
     return found
 
 
@@ -56,10 +58,11 @@ class Servers:
         command = [str(get_binary_path()), *(words[:1] if words[0].endswith(".conf") else ())]
         command += ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
         command += ["--loglevel", "warning", *(words[1:] if words[0].endswith(".conf") else words)]
-        self.processes[port] = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        self.processes[port] = process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
-            with contextlib.suppress(redis.ConnectionError):
+            assert process.poll() is None, f"the server on {port} has ended"
+            with contextlib.suppress(redis.ConnectionError, redis.TimeoutError):
                 if self.ask(port, "PING"):
                     return
             time.sleep(0.01)
@@ -67,7 +70,7 @@ class Servers:
 
     def ask(self, port: int, *command: Any) -> Any:
         """One command on a connection of its own."""
-        with redis.Redis(host="127.0.0.1", port=port, protocol=2) as client:
+        with redis.Redis(host="127.0.0.1", port=port, protocol=2, socket_timeout=10) as client:
             return client.execute_command(*command)
 
     def config(self, port: int, text: str) -> str:
@@ -215,7 +218,7 @@ def certificate(tmp_path: Path) -> Path:
     return make_certificate(tmp_path)
 
 
-async def test_tls_keeps_thepromises(valkey: Valkey, certificate: Path) -> None:
+async def test_tls_keeps_the_promises(valkey: Valkey, certificate: Path) -> None:
     """`rediss://`, with the certificate checked; Valkey stands behind a TLS end of the test's own."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)

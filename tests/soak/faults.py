@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tests.processes import Proxy, ask
+from tests.processes import COMMAND, Proxy, ask
 from tests.soak.checker import Window
 from tests.valkey import Valkey
 
@@ -21,22 +22,43 @@ BACK = "the shared store is back"
 # Log lines have milliseconds.
 GRAIN = 0.005
 RECOVERY = 20.0
+PASSWORD = "of-a-soak"
+# What a server that is out of memory has too much of it, in bytes.
+ROOM = 8 * 1024
 
 
 class Replica:
-    """A proxy that can be killed and started again; what its log said survives it."""
+    """A proxy that can be killed and started again; what its log said survives it. `bug`: see planted.py.
 
-    def __init__(self, upstream: str, redis: str) -> None:
-        self._upstream, self._redis = upstream, redis
+    It has an account of its own at Redis, so that it can be cut off while the others are not.
+    """
+
+    def __init__(self, number: int, upstream: str, valkey: Valkey, bug: str | None) -> None:
+        self._number, self._upstream, self._valkey = number, upstream, valkey
+        self._command = COMMAND if bug is None else (sys.executable, "-m", "tests.soak.planted", bug)
         self._stack = ExitStack()
+        self.account = f"replica{number}"
+        self.admit()
         self.outages: list[Window] = []
         self.errors: list[dict[str, Any]] = []
         self.start()
 
     def start(self) -> None:
         """A new process, on a port of its own."""
-        self.proxy = self._stack.enter_context(Proxy.start(self._upstream, redis=self._redis))
+        place = self._valkey.url.replace("://", f"://{self.account}:{PASSWORD}@")
+        self.proxy = self._stack.enter_context(
+            Proxy.start(self._upstream, redis=place, command=self._command)
+        )
         self.url = self.proxy.url
+
+    def admit(self) -> None:
+        """Redis takes its connections."""
+        self._valkey.ask("ACL", "SETUSER", self.account, "on", f">{PASSWORD}", "~*", "&*", "+@all")
+
+    def cut_off(self) -> None:
+        """Its connections to Redis end, and it gets no other."""
+        self._valkey.ask("ACL", "SETUSER", self.account, "off")
+        self._valkey.ask("CLIENT", "KILL", "USER", self.account)
 
     def stop(self) -> None:
         """Ends it, if it has not ended, and notes when it did not trust Redis."""
@@ -59,11 +81,14 @@ class Replica:
             if line["message"].startswith(AWAY):
                 away = moment
             elif line["message"].startswith(BACK) and away:
-                self.outages.append(Window(away - GRAIN, moment + GRAIN, "Redis not trusted"))
+                self._out(away, moment)
                 away = 0.0
         if away:
-            self.outages.append(Window(away - GRAIN, time.monotonic(), "Redis not trusted"))
+            self._out(away, time.monotonic())
         self._stack.close()
+
+    def _out(self, begun: float, ended: float) -> None:
+        self.outages.append(Window(begun - GRAIN, ended + GRAIN, "Redis not trusted", self._number))
 
     def well(self) -> bool:
         """It trusts Redis, owes it nothing, and its memory is in use."""
@@ -92,20 +117,21 @@ class Fault:
 
 
 class Faults:
-    """Does one fault after another. Windows are times in which the documented exceptions hold."""
+    """Does one fault after another."""
 
     def __init__(self, replicas: list[Replica], valkey: Valkey, seed: int) -> None:
         self._replicas = replicas
         self._valkey = valkey
         self._rng = random.Random(f"{seed}-faults")
         self.done: list[Fault] = []
-        self.windows: list[Window] = []
         self.kinds: dict[str, Callable[[], Awaitable[None]]] = {
             "kill replica": self._kill_replica,
             "freeze replica": self._freeze_replica,
             "freeze redis": self._freeze_redis,
             "restart redis": self._restart_redis,
             "kill connections": self._kill_connections,
+            "cut off replica": self._cut_off_replica,
+            "throw out keys": self._throw_out_keys,
             "flush": self._flush,
         }
 
@@ -125,8 +151,6 @@ class Faults:
             ended = time.monotonic()
             await self.recovered()
             self.done.append(Fault(kind, begun, ended, time.monotonic()))
-            if kind.endswith("redis"):
-                self.windows.append(Window(begun, time.monotonic(), kind))
 
     async def recovered(self) -> None:
         """All replicas are well. Raises TimeoutError."""
@@ -159,10 +183,30 @@ class Faults:
         self._valkey.kill()
         await asyncio.sleep(self._rng.uniform(0.0, 0.7))
         await asyncio.to_thread(self._valkey.start)
+        for replica in self._replicas:
+            replica.admit()
 
     async def _kill_connections(self) -> None:
         kind = self._rng.choice(("pubsub", "normal"))
         await asyncio.to_thread(self._valkey.ask, "CLIENT", "KILL", "TYPE", kind)
+
+    async def _cut_off_replica(self) -> None:
+        replica = self._rng.choice(self._replicas)
+        await asyncio.to_thread(replica.cut_off)
+        try:
+            await asyncio.sleep(self._rng.uniform(0.1, 3.0))
+        finally:
+            await asyncio.to_thread(replica.admit)
+
+    async def _throw_out_keys(self) -> None:
+        """As a server at its `maxmemory` does it, whichever keys it takes."""
+        used = (await asyncio.to_thread(self._valkey.ask, "INFO", "memory"))["used_memory"]
+        try:
+            for name, value in (("maxmemory-policy", "allkeys-random"), ("maxmemory", int(used) - ROOM)):
+                await asyncio.to_thread(self._valkey.ask, "CONFIG", "SET", name, value)
+            await asyncio.sleep(self._rng.uniform(0.05, 0.5))
+        finally:
+            await asyncio.to_thread(self._valkey.ask, "CONFIG", "SET", "maxmemory", 0)
 
     async def _flush(self) -> None:
         await asyncio.to_thread(self._valkey.ask, "FLUSHALL")

@@ -8,7 +8,8 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 
@@ -20,6 +21,9 @@ TIMEOUT = aiohttp.ClientTimeout(total=20)
 PAUSE = 0.05
 # Longer than the service takes for anything.
 SETTLED = 0.25
+# The share of writers that hang up before they are answered. The replica goes on, and may be frozen first.
+HANG_UPS = 0.03
+UNTIL_THAWED = 5.0
 
 
 @dataclass(slots=True)
@@ -68,9 +72,13 @@ class Load:
         self._stub = stub
         self._witness = witness
         self._seed = seed
+        # Those whose last write may still be under way.
+        self._resting: set[int] = set()
+        self._over = asyncio.Event()
 
     async def run(self, stop: asyncio.Event, readers: int, writers: int) -> None:
         """Until `stop`; readers stay with a replica, so that a frozen one does not stop them all."""
+        self._over = stop
         # Writes get a connection each: aiohttp sends a PUT again when a kept one breaks.
         fresh = aiohttp.TCPConnector(limit=0, force_close=True)
         async with (
@@ -93,14 +101,15 @@ class Load:
         line.close()
 
     async def _read(self, line: Line, rng: random.Random, replica: int, person: Person) -> bool:
-        email = rng.choice(person.emails)
-        path, asked, token = rng.choice(
+        email, other = rng.choice(person.emails), rng.choice(self.people)
+        kind, path, token = rng.choice(
             (
-                (f"/users/{person.number}", None, None),
-                (f"/users/{person.username}", None, None),
-                (f"/users/by-email/{email}", email, self._witness),
-                (f"/users?phone=%2B{person.phone[1:]}", None, self._witness),
-                ("/auth/me", None, person.token),
+                ("id", f"/users/{person.number}", None),
+                ("ids", f"/users?ids={person.number},{other.number}", None),
+                ("username", f"/users/{person.username}", None),
+                ("email", f"/users/by-email/{email}", self._witness),
+                ("phone", f"/users?phone=%2B{person.phone[1:]}", self._witness),
+                ("token", "/auth/me", person.token),
             )
         )
         begun = time.monotonic()
@@ -111,24 +120,39 @@ class Load:
             self.record.broken["read"] += 1
             return False
         ended = time.monotonic()
-        if status not in (200, 404) or (status == 404 and asked is None):
+        if status != 200 and (status, kind) != (404, "email"):
             self.record.broken[f"read {status}"] += 1
             return False
-        version = json.loads(body)["version"] if status == 200 else None
         self.record.hits += cache == "HIT"
-        by = f"replica {replica} {cache} {'email' if asked else path.split('/')[1].split('=')[0]}"
-        self.record.reads.append(Read(person.number, begun, ended, version, asked, by))
+        told = json.loads(body) if status == 200 else None
+        found = [
+            (user["id"], user["version"]) for user in (told if isinstance(told, list) else [told]) if user
+        ]
+        asked, by = (email if kind == "email" else None), f"replica {replica} {cache} {kind}"
+        self.record.reads += [
+            Read(number, begun, ended, version, asked, by, replica)
+            for number, version in found or [(person.number, None)]
+        ]
         return True
 
     async def _write_on(
         self, stop: asyncio.Event, session: aiohttp.ClientSession, mine: list[Person], number: int
     ) -> None:
         rng = random.Random(f"{self._seed}-writer-{number}")
-        while not stop.is_set():
-            await self._write(session, rng, rng.choice(mine))
-            await asyncio.sleep(rng.random() * 0.1)
+        async with asyncio.TaskGroup() as settling:
+            while not stop.is_set():
+                free = [one for one in mine if one.number not in self._resting]
+                if free:
+                    await self._write(session, rng, rng.choice(free), settling)
+                await asyncio.sleep(rng.random() * 0.1)
 
-    async def _write(self, session: aiohttp.ClientSession, rng: random.Random, person: Person) -> None:
+    async def _write(
+        self,
+        session: aiohttp.ClientSession,
+        rng: random.Random,
+        person: Person,
+        settling: asyncio.TaskGroup,
+    ) -> None:
         given, email = {"display_name": f"name {rng.random()}", "bio": "of a soak"}, person.email
         if rng.random() < 0.3:
             email = person.emails[person.email == person.emails[0]]
@@ -145,37 +169,54 @@ class Load:
         record, begun = self.record, time.monotonic()
         record.writes += 1
         headers |= {"Content-Type": "application/json"}
-        data = json.dumps(given)
+        patience = rng.uniform(0.0, 0.01) if rng.random() < HANG_UPS else None
         try:
-            async with session.request(
-                method, self._where(replica) + path, data=data, headers=headers
-            ) as answer:
+            async with (
+                asyncio.timeout(patience),
+                session.request(
+                    method, self._where(replica) + path, data=json.dumps(given), headers=headers
+                ) as answer,
+            ):
                 body = await answer.read()
             status = str(answer.status)
         except (aiohttp.ClientError, OSError, TimeoutError):
             status = ""
         ended = time.monotonic()
         by = f"writer through {replica} {method} {path.split('/')[1]} {status}"
+        unknown = Commit(person.number, 0, email, begun, None, by, replica)
         if status == "200":
             record.latencies.append((begun, ended - begun))
-            self._committed(person, json.loads(body)["version"], email, begun, ended, by)
-            return
-        record.broken[f"write {status}".strip()] += 1
+            version = json.loads(body)["version"]
+            self._committed(person, replace(unknown, version=version, answered=ended))
+        elif patience is not None:
+            record.broken["hang-up"] += 1
+            self._resting.add(person.number)
+            settling.create_task(self._settle(session, person, unknown, UNTIL_THAWED))
+        else:
+            record.broken[f"write {status}".strip()] += 1
+            await self._settle(session, person, unknown, SETTLED)
+
+    async def _settle(
+        self, session: aiohttp.ClientSession, person: Person, unknown: Commit, seconds: float
+    ) -> None:
+        """Finds out what became of a write whose answer nobody saw, once it can't happen any more."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds - SETTLED):
+                await self._over.wait()
         await asyncio.sleep(SETTLED)
         version = await self._ask_directly(session, person)
-        self._committed(person, version, email, begun, None, by)
+        self._committed(person, replace(unknown, version=version))
+        self._resting.discard(person.number)
         # What upstream shows now, a later read through any proxy must show as well.
         now = time.monotonic()
-        record.reads.append(Read(person.number, now, now, version, None, "direct"))
+        self.record.reads.append(Read(person.number, now, now, version, None, "direct"))
 
-    def _committed(
-        self, person: Person, version: int, email: str, begun: float, answered: float | None, by: str
-    ) -> None:
-        for one in range(person.version + 1, version + 1):
-            told = answered if one == version else None
-            self.record.commits.append(Commit(person.number, one, email, begun, told, by))
-        if version > person.version:
-            person.version, person.email = version, email
+    def _committed(self, person: Person, last: Commit) -> None:
+        for one in range(person.version + 1, last.version + 1):
+            answered = last.answered if one == last.version else None
+            self.record.commits.append(replace(last, version=one, answered=answered))
+        if last.version > person.version:
+            person.version, person.email = last.version, last.email
 
     async def _ask_directly(self, session: aiohttp.ClientSession, person: Person) -> int:
         async with session.get(f"{self._stub}/users/{person.number}") as answer:
