@@ -96,7 +96,7 @@ class UserCache:
 
     async def fill(self, ref: Ref, entry: Entry, ticket: Ticket) -> Reason | None:
         """Stores `entry` unless the user was written since the ticket; the reason if it was not stored."""
-        return await self.store.fill(ref, entry, ticket)
+        return await self.leases.put(ref, entry, ticket)
 
     async def resolve(self, key: str, value: str) -> str | None:
         """The id that an alias leads to, unproven; None where nobody knows."""
@@ -242,11 +242,19 @@ class UserCache:
         health = dict(await self.store.health())
         return {**health, "stats": await self.get_stats()}
 
-    async def close(self) -> None:
-        """Ends background work and gives back connections."""
+    def retire(self) -> None:
+        """Stores nothing from now on: what is asked for was found under settings that hold no more."""
+        self.leases.retired = True
+
+    async def rest(self) -> None:
+        """Ends background work; the store stays open."""
         for task in tuple(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Ends background work and gives back connections."""
+        await self.rest()
         await self.store.close()
 
     async def __aenter__(self) -> Self:

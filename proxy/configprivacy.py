@@ -139,12 +139,3 @@ def doubts(settings: Settings) -> Iterator[str]:
         )
     if settings.user.hash_keys and any(key.path == settings.user.id for key in settings.user.keys):
         yield "hash_keys leaves ids as they are, and one of the other keys is the id as well"
-
-
-def kept_otherwise(one: Settings, other: Settings) -> bool:
-    """Whether what was stored under one might not be under the other: a field became a secret."""
-    rules = [
-        (each.user, each.views, [(route.name, route.secrets) for route in each.routes])
-        for each in (one, other)
-    ]
-    return rules[0] != rules[1]

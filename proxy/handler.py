@@ -47,21 +47,49 @@ def make_server(
     replays: Replays | None = None,
 ) -> EdgeServer:
     """The protocol factory for client connections; what `replays` can't answer goes to `walk`."""
-    return EdgeServer(walk, limits or LimitSettings(), edge or EdgeSettings(), replays)
+    return EdgeServer(Line(walk, limits or LimitSettings(), edge or EdgeSettings(), replays))
+
+
+class Line:
+    """What serves requests under one version of the settings, and how many it has in hand."""
+
+    def __init__(
+        self, walk: Walk, limits: LimitSettings, edge: EdgeSettings, replays: Replays | None
+    ) -> None:
+        self.walk = walk
+        self.limits = limits
+        self.edge = edge
+        self.replays = replays
+        self.busy = 0
+        self._ended: asyncio.Event | None = None
+
+    async def ended(self) -> None:
+        """Waits for the last request; nobody begins another one here any more."""
+        self._ended = asyncio.Event()
+        if self.busy:
+            await self._ended.wait()
+
+    def left(self) -> None:
+        """One request has ended."""
+        self.busy -= 1
+        if self._ended is not None and not self.busy:
+            self._ended.set()
 
 
 class EdgeServer:
     """Makes connections, bounds their number, and ends them."""
 
-    def __init__(
-        self, walk: Walk, limits: LimitSettings, edge: EdgeSettings, replays: Replays | None
-    ) -> None:
-        self._walk = walk
-        self.replays = replays
-        self.limits = limits
-        self.edge = edge
+    def __init__(self, line: Line) -> None:
         self.connections: set[Client] = set()
         self._emptied: asyncio.Event | None = None
+        self.follow(line)
+
+    def follow(self, line: Line) -> None:
+        """Every request from now on goes there, also on the connections there are."""
+        self._line = line
+        self.replays, self.limits, self.edge = line.replays, line.limits, line.edge
+        for client in self.connections:
+            client.trusted = line.edge.trusts(client.peer)
 
     def __repr__(self) -> str:
         return f"<EdgeServer connections={len(self.connections)}>"
@@ -100,9 +128,18 @@ class EdgeServer:
 
     async def serve(self, client: Client, request: Request, *, keep_alive: bool) -> bool:
         """Walks the request and sends the answer; whether the connection may go on."""
+        line = self._line
+        line.busy += 1
         try:
-            reply = await self._walk(request)
-            if reply.offer is not None and keep_alive:
+            return await self._serve(line, client, request, keep_alive=keep_alive)
+        finally:
+            line.left()
+
+    async def _serve(self, line: Line, client: Client, request: Request, *, keep_alive: bool) -> bool:
+        try:
+            reply = await line.walk(request)
+            # What was allowed under other settings is not made ready under these.
+            if reply.offer is not None and keep_alive and line is self._line:
                 client.learn(reply)
             body = request.body
             if isinstance(body, RequestBody) and (body.awaited or body.error is not None):

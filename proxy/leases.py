@@ -69,6 +69,8 @@ class Leases:
         self._now = now
         self._flights: SingleFlight[Ref, Found | _Alone] = SingleFlight(MAX_WAITERS)
         self._unstorable: dict[Ref, float] = {}
+        self.retired = False
+        """Set where other settings are in force: what was found under these is not stored any more."""
 
     @property
     def landed(self) -> int:
@@ -167,9 +169,13 @@ class Leases:
             self._remember(ref)
             await self._store.release(ref, ticket)
             return Own(loaded.value, stored=False, refused=None), None
-        refused = await self._store.fill(ref, loaded.entry, ticket)
+        refused = await self.put(ref, loaded.entry, ticket)
         if refused is not None:
             # At an alias the mark is the lease: left there, it would keep the next reader waiting.
             await self._store.release(ref, ticket)
         own = Own(loaded.value, stored=refused is None, refused=refused)
         return own, None if refused is not None else Found(loaded.entry, Tier.MEMORY)
+
+    async def put(self, ref: Ref, entry: Entry, ticket: Ticket) -> Reason | None:
+        """Stores `entry`; the reason if it was not stored."""
+        return Reason.STALE_FILL if self.retired else await self._store.fill(ref, entry, ticket)

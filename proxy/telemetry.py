@@ -116,6 +116,11 @@ class Telemetry:
                 if outcome.tier is not None:
                     self.tiers[outcome.tier.value] += count
 
+    def forget(self, source: Callable[[], Iterable[tuple[Outcome, int]]]) -> None:
+        """Takes over the last of what was counted there, and asks no more."""
+        self.gather()
+        self.elsewhere.remove(source)
+
     def _timed(self, outcome: Outcome, *, hit: bool) -> None:
         named = outcome.x_cache.value
         reason = "" if outcome.reason is None else outcome.reason.value

@@ -41,8 +41,8 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (4, ("pipeline", "steps", "steps.*")),
     (5, ("handler", "answer", "client", "duplex", "hints", "fastpath", "requestbody")),
     (5, ("admin", "admin.*")),
-    (6, ("app",)),
-    (7, ("server", "crew", "sockets")),
+    (6, ("app", "kept")),
+    (7, ("server", "supervisor", "reloading", "door", "crew", "sockets", "terminal")),
     (8, ("cli*", "demo*", "__main__")),
 )
 

@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -33,29 +34,28 @@ Explain = Callable[[Request], Awaitable[dict[str, Any]]]
 _KEYS = ("id", "email", "username", "phone")
 
 
-class Admin:
-    """Answers on the admin socket; `token` is asked for where one is given. Times are monotonic seconds."""
+@dataclass(frozen=True, slots=True)
+class Duties:
+    """What operators ask about and act on, under one version of the settings."""
 
-    def __init__(
-        self,
-        *,
-        cache: UserCache,
-        telemetry: Telemetry,
-        ping: Ping,
-        explain: Explain,
-        token: str | None,
-        peers: Peers,
-        keys: TokenKeys | None = None,
-        modes: Modes | None = None,
-    ) -> None:
-        self._cache = cache
+    cache: UserCache
+    ping: Ping
+    explain: Explain
+    keys: TokenKeys | None = None
+    modes: Modes = field(default_factory=lambda: Modes(Rollout()))
+
+
+class Admin:
+    """Answers on the admin socket; `token` is asked for where one is given. Times are monotonic seconds.
+
+    `duties` is set anew when other settings come into force.
+    """
+
+    def __init__(self, duties: Duties, *, telemetry: Telemetry, token: str | None, peers: Peers) -> None:
+        self.duties = duties
         self._telemetry = telemetry
-        self._ping = ping
-        self._explain = explain
         self._token = token
         self._peers = peers
-        self._keys = keys
-        self._modes = modes or Modes(Rollout())
         self._started = time.monotonic()
         self._dashboard = Dashboard(self._all)
         self.draining = False
@@ -90,19 +90,19 @@ class Admin:
         if self.draining:
             return _json({"status": "draining"}, 503)
         try:
-            await self._ping()
+            await self.duties.ping()
         except UpstreamError as error:
             return _json({"status": "unready", "upstream": error.detail}, 503)
-        if self._keys is not None and not self._keys.ready:
+        if self.duties.keys is not None and not self.duties.keys.ready:
             return _json({"status": "unready", "upstream": "reachable", "token_keys": "no keys yet"}, 503)
         return _json({"status": "ready", "upstream": "reachable"})
 
     async def health(self, _: web.Request) -> web.Response:
         """`{"status", "backend", "latency_ms", "stats", …}` of the cache."""
-        health = dict(await self._cache.store.health())
+        health = dict(await self.duties.cache.store.health())
         peers = await self._peers.stats(self._token)
-        if self._keys is not None:
-            health["token_keys"] = dict(self._keys.health())
+        if self.duties.keys is not None:
+            health["token_keys"] = dict(self.duties.keys.health())
         return _json(health | {"stats": merged([self._counters(), *peers])})
 
     async def stats(self, _: web.Request) -> web.Response:
@@ -111,18 +111,19 @@ class Admin:
 
     async def _all(self) -> dict[str, Any]:
         uptime = round(time.monotonic() - self._started, 3)
-        store = dict(await self._cache.store.health())
+        store = dict(await self.duties.cache.store.health())
         mine = self._counters() | {"uptime_seconds": uptime, "store": store}
-        mine |= {"gauges": gauges(self._cache.store, store), "replicas": store.get("replicas")}
-        mine["token_keys_age_seconds"] = None if self._keys is None else self._keys.health()["age_seconds"]
-        link = getattr(getattr(self._cache.store, "redis", None), "link", None)
+        mine |= {"gauges": gauges(self.duties.cache.store, store), "replicas": store.get("replicas")}
+        keys = self.duties.keys
+        mine["token_keys_age_seconds"] = None if keys is None else keys.health()["age_seconds"]
+        link = getattr(getattr(self.duties.cache.store, "redis", None), "link", None)
         if link is not None:
             mine["redis_latency"] = link.latency.stats()
         return merged([mine, *await self._peers.stats(self._token)])
 
     def _counters(self) -> dict[str, Any]:
-        fetches = {} if self._keys is None else {"key_fetches": dict(self._keys.counters())}
-        return self._telemetry.stats() | fetches | {"mode": self._modes.told["mode"]}
+        fetches = {} if self.duties.keys is None else {"key_fetches": dict(self.duties.keys.counters())}
+        return self._telemetry.stats() | fetches | {"mode": self.duties.modes.told["mode"]}
 
     async def metrics(self, request: web.Request) -> web.Response:
         """The counters of all workers, for Prometheus."""
@@ -144,7 +145,7 @@ class Admin:
             lines.append(
                 (name.strip().encode("latin-1", "replace"), value.strip().encode("latin-1", "replace"))
             )
-        return _json(await self._explain(Request(method.upper(), url, Headers(lines))))
+        return _json(await self.duties.explain(Request(method.upper(), url, Headers(lines))))
 
     async def evict(self, request: web.Request) -> web.Response:
         """Removes one user (`{"id"|"email"|"username"|"phone": …}`) or all (`{"all": true}`).
@@ -184,7 +185,7 @@ class Admin:
 
     async def mode(self, _: web.Request) -> web.Response:
         """The mode in force, and the one that the settings ask for."""
-        return _json(self._modes.told)
+        return _json(self.duties.modes.told)
 
     async def switch(self, request: web.Request) -> web.Response:
         """`{"mode": "serve" | "shadow" | "off"}`, from the next request on, in all workers.
@@ -197,16 +198,16 @@ class Admin:
             asked = orjson.loads(await request.read())
         except ValueError:
             return _problem(400, "bad-request", "the body is not JSON")
-        before = self._modes.told["mode"]
+        before = self.duties.modes.told["mode"]
         try:
-            mode = self._modes.switch(asked)
+            mode = self.duties.modes.switch(asked)
         except ValueError as error:
             return _problem(400, "bad-request", str(error))
         log.warning("the mode was switched", extra={"before": before, "mode": mode.value})
         if not await self._peers.switch(asked, self._token):
             sentence = "a worker of this process did not answer; it may still be in its former mode"
-            return _json(self._modes.told | {"error": sentence}, 503)
-        return _json(self._modes.told)
+            return _json(self.duties.modes.told | {"error": sentence}, 503)
+        return _json(self.duties.modes.told)
 
     async def _evicted(self, asked: object) -> Evicted:
         if not isinstance(asked, dict) or len(asked) != 1:
@@ -215,13 +216,13 @@ class Admin:
         if key == "all":
             if value is not True:
                 raise ValueError('"all" takes the value true')
-            return await self._cache.evict(everything=True)
+            return await self.duties.cache.evict(everything=True)
         if key not in _KEYS:
             raise ValueError(f'unknown key; give exactly one of {", ".join(_KEYS)}, or "all": true')
         if isinstance(value, bool) or not isinstance(value, int | str):
             raise ValueError(f'"{key}" takes a string or a whole number')  # noqa: TRY004 - it is the client's
         name = "user_id" if key == "id" else key
-        return await self._cache.invalidate_user(**{name: str(value)})
+        return await self.duties.cache.invalidate_user(**{name: str(value)})
 
     def _guarded(
         self, handler: Callable[[web.Request], Awaitable[web.Response]]

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from proxy.admin.api import Admin, guard
+from proxy.admin.api import Admin, Duties, guard
 from proxy.admin.peers import Peers, merged
 from proxy.cache import UserCache
 from proxy.core.errors import ConfigError, UpstreamRefused
@@ -34,10 +34,8 @@ class Worker:
         self.reachable = True
         self.explained: list[Request] = []
         self.admin = Admin(
-            cache=self.cache,
+            Duties(self.cache, self.ping, self.explain),
             telemetry=self.telemetry,
-            ping=self.ping,
-            explain=self.explain,
             token=token,
             peers=Peers(tuple(peers)),
         )

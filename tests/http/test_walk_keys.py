@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from proxy.admin.api import Admin
 from proxy.core.headers import Headers
 from proxy.core.model import Reason
 from proxy.jwks import KeyServer
@@ -190,15 +190,7 @@ async def test_ready_says_that_there_are_no_keys_yet() -> None:
 
     worker = Worker()
     server = KeyServer(fetch, lambda _: None)
-    worker.admin = Admin(
-        cache=worker.cache,
-        telemetry=worker.telemetry,
-        ping=worker.ping,
-        explain=worker.explain,
-        token=None,
-        peers=worker.admin._peers,
-        keys=server,
-    )
+    worker.admin.duties = replace(worker.admin.duties, keys=server)
     async with worker.cache, TestClient(TestServer(worker.admin.app())) as client:
         await server.refresh()
         before = await client.get("/readyz")

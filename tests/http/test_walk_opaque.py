@@ -206,7 +206,9 @@ async def test_what_would_become_of_an_opaque_token(f: Fleet) -> None:
     await f.warm("t-5-a")
     told = []
     for line in ((b"Authorization", b"Bearer t-5-a"),), ((b"Authorization", b"Bearer t-9-z"),), ():
-        explained = await f.one.app.operators._explain(Request("GET", "/auth/introspect", Headers(line)))
+        explained = await f.one.app.operators.duties.explain(
+            Request("GET", "/auth/introspect", Headers(line))
+        )
         told.append((explained["would_be"], explained["reason"], "t-5-a" in str(explained)))
 
     assert [("HIT", None, False), ("MISS", "absent", False), ("BYPASS", "token-missing", False)] == told

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import http.client
 import os
+import pty
+import shlex
+import shutil
 import signal
 import socket
 import ssl
+import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +26,7 @@ from proxy.core.settings import TlsSettings
 from proxy.crew import LONGEST_DELAY, RESTART_DELAY, YOUNG, Crew
 from proxy.sockets import tls
 from tests.certificates import make_certificate
-from tests.processes import Proxy, Stub, poll
+from tests.processes import COMMAND, ROOT, Proxy, Stub, environment, poll
 from tests.valkey import Valkey
 
 
@@ -90,6 +95,34 @@ def test_tls_on_the_listening_socket(tmp_path: Path) -> None:
     context = tls(TlsSettings(certificate=str(certificate), key=str(certificate)))
     assert context is not None
     assert ssl.TLSVersion.TLSv1_2 == context.minimum_version
+
+
+def test_a_renewed_certificate_is_taken_over(tmp_path: Path) -> None:
+    """By SIGHUP: new connections get it, and the one that is open goes on."""
+    used = tmp_path / "used.pem"
+    old, new = (make_certificate(tmp_path).rename(tmp_path / name) for name in ("old.pem", "new.pem"))
+    shutil.copy(old, used)
+    with Stub.start() as stub, Proxy.start(stub.url, LISTEN_TLS_CERT=str(used)) as proxy:
+        host, port = proxy.url.removeprefix("http://").split(":")
+
+        def client(trusted: Path) -> http.client.HTTPSConnection:
+            context = ssl.create_default_context(cafile=str(trusted))
+            return http.client.HTTPSConnection(host, int(port), context=context, timeout=10)
+
+        def status(one: http.client.HTTPSConnection) -> int:
+            one.request("GET", "/users/1")
+            answer = one.getresponse()
+            answer.read()
+            return answer.status
+
+        before, after = client(old), client(new)
+        assert 200 == status(before)
+        shutil.copy(new, used)
+        proxy.send(signal.SIGHUP)
+        in_force(proxy, 1)
+        assert [200, 200] == [status(before), status(after)]
+        with pytest.raises(ssl.SSLCertVerificationError):
+            status(client(old))
 
 
 def test_a_certificate_that_can_not_be_had(tmp_path: Path) -> None:
@@ -183,16 +216,23 @@ def test_routes_are_read_again(workers: str, tmp_path: Path, valkey: Valkey) -> 
             stub.until_held("user_by_id")
             routes.write_text(ROUTES.replace("GET /users/{id:int}", "GET /profiles/{id:int}"))
             proxy.send(signal.SIGHUP)
-            proxy.until("reloaded", lambda: lines("settings reloaded", 1))
+            # Nobody waits for what is in flight, and that ends as it began.
+            proxy.until("served again", lambda: lines("settings in force", int(workers)))
             stub.control(release="all")
             assert (200, 2) == ((answer := slow.result()).status, answer.json()["id"])
-        proxy.until("served again", lambda: lines("listening", 2 * int(workers)))
         assert ["BYPASS"] * 4 == [proxy.get("/users/1").x_cache for _ in range(4)]
         assert 0 == proxy.stop()
 
 
+def in_force(proxy: Proxy, count: int) -> list[dict[str, Any]]:
+    """The lines of so many reloads, once they are there."""
+    return proxy.until(
+        "reloads", lambda: found if len(found := proxy.told("settings in force")) == count else None
+    )
+
+
 def test_what_was_ready_is_not_given_under_other_routes(tmp_path: Path) -> None:
-    """Not on the connection that was open before the reload, nor on a new one."""
+    """Not on the connection that was open before the reload, which stays, nor on a new one."""
     routes = tmp_path / "routes.yaml"
     routes.write_text(ROUTES)
     head = b"GET /users/1 HTTP/1.1\r\nHost: users\r\n\r\n"
@@ -200,20 +240,21 @@ def test_what_was_ready_is_not_given_under_other_routes(tmp_path: Path) -> None:
     with Stub.start() as stub, Proxy.start(stub.url, **env) as proxy:
         place = urlsplit(proxy.url)
         with socket.create_connection((place.hostname, place.port), 10) as sock:
-            ready = []
-            for _ in range(3):
+
+            def hit() -> bool:
                 sock.sendall(head)
-                ready.append(b"X-Cache: HIT" in sock.recv(65536))
+                answer = sock.recv(65536)
+                assert answer.startswith(b"HTTP/1.1 200 ")
+                return b"X-Cache: HIT" in answer
+
+            ready = [hit() for _ in range(3)]
             tokens = "tokens: {secret_env: JWT_SECRET}\nviews:"
             routes.write_text(ROUTES.replace("anyone", "token").replace("views:", tokens))
             proxy.send(signal.SIGHUP)
-            proxy.until("again", lambda: len(proxy.told("listening")) == 2)
-            late = b""
-            with suppress(ConnectionError):
-                sock.sendall(head)
-                late = sock.recv(65536)
+            in_force(proxy, 1)
+            late = hit()
         assert [False, True, True] == ready
-        assert b"" == late
+        assert not late
         assert "HIT" != proxy.get("/users/1").x_cache
 
 
@@ -221,16 +262,147 @@ def test_what_became_a_secret_is_dropped(tmp_path: Path, valkey: Valkey) -> None
     """A reload that adds a secret's name leaves no answer with it; another one stays warm."""
     routes = tmp_path / "routes.yaml"
     routes.write_text(ROUTES)
-    with (
-        Stub.start() as stub,
-        Proxy.start(stub.url, redis=valkey.url, ROUTES_FILE=str(routes)) as proxy,
-    ):
-        assert "display_name" in proxy.get("/users/1").json()
+    for redis in (valkey.url, None):
+        routes.write_text(ROUTES)
+        with Stub.start() as stub, Proxy.start(stub.url, redis=redis, ROUTES_FILE=str(routes)) as proxy:
+            assert "display_name" in proxy.get("/users/1").json()
+            proxy.send(signal.SIGHUP)
+            assert [False] == [line["cold"] for line in in_force(proxy, 1)]
+            assert "HIT" == proxy.get("/users/1").x_cache
+            stub.control(hold="user_by_id")
+            with ThreadPoolExecutor(1) as pool:
+                slow = pool.submit(proxy.get, "/users/2")
+                stub.until_held("user_by_id")
+                routes.write_text(ROUTES.replace("views:", "user: {secrets: [display_name]}\nviews:"))
+                proxy.send(signal.SIGHUP)
+                assert [False, True] == [line["cold"] for line in in_force(proxy, 2)]
+                stub.control(release="all")
+                assert 200 == slow.result().status
+            # Neither what was stored before, nor what an old walk had in hand.
+            for number in (1, 2):
+                answer = proxy.get(f"/users/{number}")
+                assert ("MISS", False) == (answer.x_cache, "display_name" in answer.json())
+
+
+def test_a_reload_keeps_what_is_warm(tmp_path: Path) -> None:
+    """Memory, counters, the mode and the connections to upstream, where the change does not touch them."""
+    routes = tmp_path / "routes.yaml"
+    routes.write_text(ROUTES)
+    with Stub.start() as stub, Proxy.start(stub.url, ROUTES_FILE=str(routes)) as proxy:
+        assert ["MISS", "HIT", "HIT"] == [proxy.get("/users/1").x_cache for _ in range(3)]
+        routes.write_text(ROUTES + '  - {match: "GET /avatars/{file:path}", resource: {}}\n')
         proxy.send(signal.SIGHUP)
-        proxy.until("again", lambda: len(proxy.told("listening")) == 2)
+        in_force(proxy, 1)
         assert "HIT" == proxy.get("/users/1").x_cache
-        routes.write_text(ROUTES.replace("views:", "user: {secrets: [display_name]}\nviews:"))
-        proxy.send(signal.SIGHUP)
-        proxy.until("again", lambda: len(proxy.told("listening")) == 3)
-        answer = proxy.get("/users/1")
-        assert ("MISS", False) == (answer.x_cache, "display_name" in answer.json())
+        told = proxy.stats()
+        assert (3, 1) == (told["hits"], told["misses"])
+        assert 1 == stub.requests("user_by_id")
+
+
+def test_a_start_that_fails_leaves_the_old_settings(tmp_path: Path) -> None:
+    """Settings that are well written and can't be served with: an error in the log, and nobody is refused."""
+    routes, authorities = tmp_path / "routes.yaml", tmp_path / "ca.pem"
+    with Stub.start() as stub:
+        good = f"upstream: {{url: '{stub.url}'}}\n{ROUTES}"
+        routes.write_text(good)
+        with Proxy.start("", ROUTES_FILE=str(routes)) as proxy:
+            assert "MISS" == proxy.get("/users/1").x_cache
+            authorities.write_text("no authority")
+            routes.write_text(good.replace(f"'{stub.url}'", "'https://127.0.0.1:1', ca_file: ca.pem"))
+            proxy.send(signal.SIGHUP)
+            (told,) = proxy.until("mistake", lambda: proxy.told("settings not reloaded") or None)
+            assert "upstream.ca_file: cannot be read" in told["mistake"]
+            assert "HIT" == proxy.get("/users/1").x_cache
+            routes.write_text(good)
+            proxy.send(signal.SIGHUP)
+            in_force(proxy, 1)
+            assert 0 == proxy.stop()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_no_request_fails_over_reloads(workers: str, tmp_path: Path, valkey: Valkey) -> None:
+    """Under load, on kept-alive and on new connections: all are answered, and none waits for it."""
+    routes = tmp_path / "routes.yaml"
+    routes.write_text(ROUTES)
+    other = ROUTES + '  - {match: "GET /avatars/{file:path}", resource: {}}\n'
+    env = {"ROUTES_FILE": str(routes), "WORKERS": workers}
+    with Stub.start(latency="2ms") as stub, Proxy.start(stub.url, redis=valkey.url, **env) as proxy:
+        over = threading.Event()
+
+        def reader(number: int) -> tuple[int, float]:
+            place, count, longest = urlsplit(proxy.url), 0, 0.0
+            kept = http.client.HTTPConnection(str(place.hostname), place.port, timeout=10)
+            while not over.is_set():
+                path = f"/users/{1 + (count + number) % 45}"
+                began = time.monotonic()
+                if count % 3:
+                    kept.request("GET", path)
+                    answer = kept.getresponse()
+                    answer.read()
+                    status = answer.status
+                else:
+                    status = proxy.get(path).status
+                longest = max(longest, time.monotonic() - began)
+                assert 200 == status
+                count += 1
+            kept.close()
+            return count, longest
+
+        with ThreadPoolExecutor(4) as pool:
+            readers = [pool.submit(reader, 10 * number) for number in range(4)]
+            for turn in range(6):
+                routes.write_text((other, ROUTES)[turn % 2])
+                proxy.send(signal.SIGHUP)
+                in_force(proxy, int(workers) * (turn + 1))
+            over.set()
+            counts = [one.result() for one in readers]
+        assert min(count for count, _ in counts) > 10
+        assert max(longest for _, longest in counts) < 2
+        assert [] == proxy.told("settings not reloaded")
+
+
+def on_a_terminal(words: Sequence[str], stub: Stub, folder: Path) -> tuple[int, int, Path]:
+    """A proxy in the foreground of a terminal of its own: its id, the terminal's other end, and its log."""
+    log = folder / "log"
+    given = environment(UPSTREAM_URL=stub.url, LISTEN="127.0.0.1:0", ADMIN_LISTEN="127.0.0.1:0")
+    given |= {"JWT_SECRET": "x" * 40, "PYTHONPATH": str(ROOT), "LOG_FORMAT": "json"}
+    line = shlex.join([*words, *COMMAND, "serve"]) + f" 2>{shlex.quote(str(log))}"
+    # A shell in between, as at a real terminal: the foreground group gets the signal, not only its leader.
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(folder)
+        os.execvpe("/bin/sh", ["/bin/sh", "-c", f"exec {line}"], given)
+    return pid, terminal, log
+
+
+def ended(pid: int) -> bool:
+    """Whether that child has ended."""
+    return os.waitpid(pid, os.WNOHANG)[0] == pid
+
+
+def said(log: Path, message: str) -> bool:
+    """Whether that line is in the log."""
+    return log.exists() and message in log.read_text()
+
+
+def test_a_terminal_that_is_closed_ends_it(tmp_path: Path) -> None:
+    """In the foreground of one."""
+    with Stub.start() as stub:
+        pid, terminal, log = on_a_terminal((), stub, tmp_path)
+        poll(partial(said, log, "listening"), "listening")
+        os.close(terminal)
+        poll(partial(ended, pid), "its end")
+        assert not said(log, "settings in force")
+
+
+def test_under_nohup_it_goes_on(tmp_path: Path) -> None:
+    """The terminal's end is nothing to it; SIGHUP is a reload."""
+    with Stub.start() as stub:
+        pid, terminal, log = on_a_terminal(("nohup",), stub, tmp_path)
+        poll(partial(said, log, "listening"), "listening")
+        os.close(terminal)
+        os.kill(pid, signal.SIGHUP)
+        poll(partial(said, log, "settings in force"), "a reload")
+        assert not ended(pid)
+        os.kill(pid, signal.SIGTERM)
+        poll(partial(ended, pid), "its end")

@@ -47,7 +47,7 @@ def test_a_reload_does_not_switch_on_what_an_operator_has_switched_off() -> None
     with Stub.start() as stub, Proxy.start(stub.url) as proxy:
         proxy.ask_admin("POST", "/mode", JSON, json.dumps({"mode": "off"}))
         proxy.send(signal.SIGHUP)
-        poll(lambda: len(proxy.told("listening")) == 2 or None, "the reload")
+        poll(lambda: proxy.told("settings in force") or None, "the reload")
         told = proxy.ask_admin("GET", "/mode").json()
         served = caches(proxy)
 
