@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -115,14 +116,14 @@ def test_a_renewed_certificate_is_taken_over(tmp_path: Path) -> None:
             answer.read()
             return answer.status
 
-        before, after = client(old), client(new)
-        assert 200 == status(before)
-        shutil.copy(new, used)
-        proxy.send(signal.SIGHUP)
-        in_force(proxy, 1)
-        assert [200, 200] == [status(before), status(after)]
-        with pytest.raises(ssl.SSLCertVerificationError):
-            status(client(old))
+        with closing(client(old)) as before, closing(client(new)) as after, closing(client(old)) as late:
+            assert 200 == status(before)
+            shutil.copy(new, used)
+            proxy.send(signal.SIGHUP)
+            in_force(proxy, 1)
+            assert [200, 200] == [status(before), status(after)]
+            with pytest.raises(ssl.SSLCertVerificationError):
+                status(late)
 
 
 def test_a_certificate_that_can_not_be_had(tmp_path: Path) -> None:
