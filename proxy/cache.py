@@ -126,9 +126,11 @@ class UserCache:
         """
         return await self.store.settle(fence, batch, linger=linger)
 
-    async def token_state(self, user_id: str, token: str, until: float) -> Reason | None:
+    async def token_state(
+        self, user_id: str, token: str, until: float, issued: float | None = None
+    ) -> Reason | None:
         """None where nobody has revoked the token of that hash; see Store."""
-        return await self.store.token_state(user_id, token, until)
+        return await self.store.token_state(user_id, token, until, issued)
 
     async def revoke(self, user_id: str, token: str, until: float, name: str = "") -> None:
         """The token of that hash is good no more, until it would have ended; see Store."""
@@ -137,6 +139,16 @@ class UserCache:
     async def restore(self, token: str, name: str) -> None:
         """The logout `name` changed nothing; see Store."""
         await self.store.restore(token, name)
+
+    async def revoke_user(
+        self, user_id: str, before: float, until: float, name: str = "", *, sure: bool = True
+    ) -> None:
+        """The user's tokens of up to `before` are not good by themselves; an eviction follows. See Store."""
+        await self.store.revoke_user(user_id, before, until, name, sure=sure)
+
+    async def restore_user(self, user_id: str, name: str) -> None:
+        """The write `name` changed nothing; see Store."""
+        await self.store.restore_user(user_id, name)
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs `work` behind an answer already given; its failure is logged by type and goes no further."""

@@ -11,6 +11,7 @@ from proxy.configgiven import Flags
 from proxy.core.forwarding import has_override
 from proxy.core.headers import Headers
 from proxy.core.keys import key_value, redis_key
+from proxy.core.revoking import Revoke
 from proxy.core.routing import READS, Match, Router
 from proxy.core.settings import Introspect, Lookup, Pass, Resource, Route, Settings, Target, UserModel, Write
 
@@ -62,8 +63,10 @@ def described(settings: Settings, route: Route) -> dict[str, Any]:
             told |= {"key": "token", "access": "the token's user", "evicts": []}
         case Write() as action:
             evicts = ["everything"] if action.all else [_evicted(target) for target in action.targets]
-            if action.revoke:
+            if action.revoke is Revoke.TOKEN:
                 evicts.append("the caller's token and its user")
+            elif action.revoke is Revoke.USER:
+                evicts.append("all tokens of these users")
             told |= {"evicts": evicts}
         case Resource():
             told |= {"key": "url", "access": _access(route), "evicts": ["its URL, by any write there"]}

@@ -20,6 +20,7 @@ from proxy.configissuers import read_tokens, token_settings
 from proxy.configobserving import observing
 from proxy.configprivacy import PrivacyBlock, encrypt_keys, hash_keys, read_privacy
 from proxy.configresources import MEMORY, read_resource_memory
+from proxy.configrevoking import read_revoking
 from proxy.configrollout import RolloutBlock, read_rollout
 from proxy.configroutes import Blocks, read_routes
 from proxy.configtls import tls_context
@@ -29,6 +30,7 @@ from proxy.configupstream import read_upstream
 from proxy.configwarnings import warnings
 from proxy.core.edgesettings import EdgeSettings, LimitSettings
 from proxy.core.errors import ConfigError
+from proxy.core.revoking import RevokingSettings
 from proxy.core.settings import (
     RedisSettings,
     Route,
@@ -45,7 +47,7 @@ __all__ = ["SETTINGS", "Setting", "load", "parse", "warnings"]
 PACKAGED = Path(__file__).with_name("routes.yaml")
 BLOCKS = (
     *("version", "upstream", "edge", "limits", "user", "views", "tokens", "on_redis_loss"),
-    *("credential_headers", "token_from"),
+    *("credential_headers", "token_from", "revoking"),
     *("mode", "holdback", "truth", "hash_keys", "encrypt", "resources", "routes"),
 )
 
@@ -112,6 +114,7 @@ def parse(
         routes=file.routes,
         credential_headers=file.credential_headers,
         token_from=file.token_from,
+        revoking=file.revoking,
         redis=RedisSettings(
             url=given.value(redis_name, None),
             pool_size=given.value("REDIS_POOL_SIZE"),
@@ -163,6 +166,7 @@ class _File:
     edge: EdgeSettings
     limits: LimitSettings
     token_from: TokenPlace
+    revoking: RevokingSettings
 
     @classmethod
     def read(cls, reader: Reader, data: bytes | None, read_file: ReadFile) -> _File:
@@ -175,6 +179,7 @@ class _File:
                 edge=EdgeSettings(),
                 limits=LimitSettings(),
                 token_from=HEADER,
+                revoking=RevokingSettings(),
             )
         reader.table(root, BLOCKS)
         reader.required(root, "version", _version, 1, "1")
@@ -193,6 +198,7 @@ class _File:
             edge=edge,
             limits=limits,
             token_from=place,
+            revoking=read_revoking(reader, root),
         )
 
 

@@ -9,11 +9,13 @@ from proxy.configaccess import read_callers
 from proxy.configfile import Node, Reader
 from proxy.configintrospect import read_introspect
 from proxy.configresources import read_resource
+from proxy.configrevoking import read_revoke
 from proxy.configvalues import choice, did_you_mean, one_of, quoted
 from proxy.core.settings import (
     Action,
     Lookup,
     Pass,
+    Revoke,
     Route,
     SecretsRule,
     Target,
@@ -159,11 +161,12 @@ def _variable(reader: Reader, table: Node, by: str, variables: dict[str, Var]) -
 def _write(reader: Reader, node: Node, template: Template, blocks: Blocks) -> Write | None:
     table = reader.table(node, ("evict", "revoke"))
     evict = table.members.get("evict")
-    revoke = bool(reader.value(table, "revoke", choice("token"), ""))
+    revoke = read_revoke(reader, table)
     if evict is None:
-        if table.kind == "map" and "revoke" not in table:
+        if table.kind == "map" and ("revoke" not in table or revoke is Revoke.NONE):
             reader.wrong(node, "has no 'evict'; give e.g. evict: [{id: token}], evict: all or revoke: token")
-        return Write(revoke=True) if revoke else None
+        caller = (Target(key="id", place="token"),) if revoke is Revoke.USER and blocks.has_tokens else ()
+        return Write(targets=caller, revoke=revoke) if revoke in (Revoke.TOKEN, Revoke.USER) else None
     if evict.kind == "str" and evict.text == "all":
         return Write(all=True, revoke=revoke)
     if evict.kind != "seq" or not evict.items:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, field
 
-from proxy.configshapeaccess import Allow, Require, TokenFrom, Write
+from proxy.configshapeaccess import Allow, Require, Revoking, TokenFrom, Write
 from proxy.configshapebase import Algorithm, Dotted, Duration, KeyName, Size, Text, Unset, told
 from proxy.configshapeedge import Edge, Limits, Upstream
 from proxy.configshapeintrospect import Introspect
@@ -255,6 +255,7 @@ class RoutesFile(Block):
         ]
         | Unset
     ) = UNSET
+    revoking: Annotated[Revoking, told("When all tokens of a user are revoked.")] | Unset = UNSET
     credential_headers: Annotated[
         list[Text],
         told("Headers that say who is asking, besides Authorization and Cookie.", ["X-Api-Key"]),

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta
 
-from proxy.configshapebase import KeyName, Text, Unset, told
+from proxy.configshapebase import Duration, KeyName, Text, Unset, told
 
 
 class Allow(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -57,7 +57,33 @@ class Write(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     ) = UNSET
     revoke: (
         Annotated[
-            Literal["token"], told("The caller's token is good no more, on every replica, until its exp.")
+            Literal["token", "user", "none"],
+            told(
+                "`token`: the caller's token is good no more, on every replica, until its exp. `user`: the "
+                "service is asked about all tokens that the users of `evict` (without it: the caller) had "
+                "until then. `none`: a password in the body does not mean `user`.",
+                "user",
+            ),
         ]
         | Unset
     ) = UNSET
+
+
+class Revoking(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """How tokens are told apart that were made before all tokens of their user were revoked."""
+
+    token_life: Annotated[
+        Duration,
+        told(
+            "No token is good for longer after its `iat`; an older one is asked of the service, and a "
+            "revocation is forgotten after this.",
+            "1d",
+        ),
+    ] = "30d"
+    clock_skew: Annotated[
+        Duration, told("How far the clock of whoever makes tokens may be from the proxies' clocks.", "10s")
+    ] = "60s"
+    passwords: Annotated[
+        Literal["revoke", "ignore"],
+        told("Whether a write with a password in its body is `revoke: user` where its route says nothing."),
+    ] = "revoke"

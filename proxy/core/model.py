@@ -45,6 +45,7 @@ class Reason(StrEnum):
     TOKEN_HEADER = "token-header"
     TOKEN_REVOKED = "token-revoked"
     TOKEN_INACTIVE = "token-inactive"
+    TOKEN_OUTDATED = "token-outdated"
     TOKEN_SCOPE = "token-scope"
     TOKEN_CLAIM = "token-claim"
     TOKEN_KEYS_MISSING = "token-keys-missing"

@@ -74,8 +74,11 @@ class Store(Protocol):
         """
         ...
 
-    async def token_state(self, user_id: str, token: str, until: float) -> Reason | None:
-        """None: nobody has revoked that token (its hash), which ends at `until`; TOKEN_REVOKED: somebody has.
+    async def token_state(
+        self, user_id: str, token: str, until: float, issued: float | None = None
+    ) -> Reason | None:
+        """None: nobody has revoked that token (its hash), which was made at `issued` and is good by itself
+        until `until`. TOKEN_REVOKED: somebody has. TOKEN_OUTDATED: somebody may have, ask upstream.
 
         FENCED or STORE_DOWN: nobody can tell now. What is known is forgotten with the user's eviction.
         """
@@ -90,6 +93,17 @@ class Store(Protocol):
 
     async def restore(self, token: str, name: str) -> None:
         """Takes a provisional revocation back."""
+        ...
+
+    async def revoke_user(self, user_id: str, before: float, until: float, name: str, *, sure: bool) -> None:
+        """The user's tokens that were made up to `before` are not good by themselves; "": everybody's.
+
+        Nobody need know it after `until`. Provisionally, under the fence `name`, or `sure`ly; as `revoke`.
+        """
+        ...
+
+    async def restore_user(self, user_id: str, name: str) -> None:
+        """Takes such a provisional word back."""
         ...
 
     async def health(self) -> Mapping[str, Any]:

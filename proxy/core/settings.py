@@ -15,6 +15,8 @@ from proxy.core.discreet import Discreet as Discreet
 from proxy.core.edgesettings import EdgeSettings, LimitSettings
 from proxy.core.observing import Observing
 from proxy.core.resourcesettings import Resource as Resource
+from proxy.core.revoking import Revoke as Revoke
+from proxy.core.revoking import RevokingSettings
 from proxy.core.rolloutsettings import Mode, TruthSettings
 from proxy.core.tokenplace import TokenPlace
 from proxy.core.upstreamsettings import HostLine as HostLine
@@ -170,11 +172,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Write(msgspec.Struct, frozen=True, kw_only=True):
-    """The users a request changes; `all`: everybody. `revoke`: the caller's token is good no more."""
+    """The users a request changes; `all`: everybody. `revoke`: whose tokens are good no more."""
 
     targets: tuple[Target, ...] = ()
     all: bool = False
-    revoke: bool = False
+    revoke: Revoke = Revoke.AUTO
 
 
 class Pass(msgspec.Struct, frozen=True, kw_only=True):
@@ -238,6 +240,7 @@ class Settings(Discreet, frozen=True, kw_only=True):
     routes: tuple[Route, ...]
     credential_headers: tuple[str, ...] = ()
     token_from: TokenPlace = TokenPlace()
+    revoking: RevokingSettings = RevokingSettings()
     redis: RedisSettings = RedisSettings()
     edge: EdgeSettings = EdgeSettings()
     limits: LimitSettings = LimitSettings()

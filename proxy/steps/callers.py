@@ -115,8 +115,20 @@ def until(x: Exchange, identity: Identity) -> float:
 
 
 async def token_state(x: Exchange, identity: Identity) -> Reason | None:
-    """None where nobody has logged this token out, see Store.token_state."""
-    return await x.services.cache.token_state(identity.user_id, identity.token_hash, until(x, identity))
+    """None where nobody has made this token bad, see Store.token_state.
+
+    By itself it is good for `token_life` at most: nobody remembers for longer that its user's were revoked.
+    """
+    issued, last = made(identity), until(x, identity)
+    if issued is not None:
+        last = min(last, issued + x.services.settings.revoking.token_life)
+    return await x.services.cache.token_state(identity.user_id, identity.token_hash, last, issued)
+
+
+def made(identity: Identity) -> float | None:
+    """When the token says that it was made."""
+    issued = identity.claims.get("iat")
+    return float(issued) if is_time(issued) else None
 
 
 async def admitted(x: Exchange) -> Caller:
@@ -153,9 +165,10 @@ async def _judged(x: Exchange, identity: Identity) -> Caller:
     """Whether a good token is still somebody's: not logged out, and of an active user."""
     state = await token_state(x, identity)
     if state is not None:
-        # Without Redis nobody here knows of all logouts: upstream is asked once, and its word is kept.
-        away = state is Reason.STORE_DOWN
-        return Caller(state, vouch=identity if away else None, note=good_ref(identity) if away else None)
+        # Without Redis nobody here knows of all logouts, and of a token of before a new password nobody can
+        # tell: upstream is asked once, and its word is kept.
+        ask = state in (Reason.STORE_DOWN, Reason.TOKEN_OUTDATED)
+        return Caller(state, vouch=identity if ask else None, note=good_ref(identity) if ask else None)
     state = await user_state(x, identity)
     unknown = state is Reason.TOKEN_USER_UNKNOWN
     return Caller(state, vouch=identity if unknown else None, note=vouch_ref(identity) if unknown else None)

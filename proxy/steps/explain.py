@@ -15,7 +15,7 @@ from proxy.core.resourcekeys import resource_ref
 from proxy.core.resources import decide
 from proxy.core.rolloutsettings import Mode
 from proxy.core.routing import Match
-from proxy.core.settings import Answer, Introspect, Lookup, Pass, Resource, Write
+from proxy.core.settings import Answer, Introspect, Lookup, Pass, Resource, Revoke, Write
 from proxy.core.tokenplace import in_target
 from proxy.core.tokens import Rejected, Unproven
 from proxy.steps.callers import admitted, entry_state, identify, token_state, user_state
@@ -177,7 +177,10 @@ def _evicts(x: Exchange, match: Match) -> list[str]:
     if isinstance(action, Write):
         if action.all:
             return ["everything"]
-        ended = ["the caller's token, which is good no more, and its user"] if action.revoke else []
+        ended = {
+            Revoke.TOKEN: ["the caller's token, which is good no more, and its user"],
+            Revoke.USER: ["all tokens of the users below: the service is asked about them again"],
+        }.get(action.revoke, [])
         return ended + [
             f"the user whose {one.key} is {'.'.join((one.place, *one.path))}" for one in action.targets
         ]
@@ -205,6 +208,7 @@ _WHY = {
     Reason.TOKEN_SCOPE: "the token lacks a scope that the route requires; upstream decides",
     Reason.TOKEN_CLAIM: "the token lacks the claim that the route requires; upstream decides",
     Reason.TOKEN_REVOKED: "the token was logged out; upstream is not asked",
+    Reason.TOKEN_OUTDATED: "the user's tokens of that time may be good no more; upstream is asked",
     Reason.STORE_DOWN: "Redis is away, and with it the word of logouts elsewhere; upstream is asked",
     Reason.FENCED: "a write on this user is under way; upstream decides until it has ended",
     Reason.TOKEN_USER_UNKNOWN: "the token is good, but is its user active? upstream is asked",

@@ -20,12 +20,14 @@ from proxy.core.errors import StoreError, StoresAway, UpstreamError, UpstreamTim
 from proxy.core.issuers import blocks_of
 from proxy.core.keys import aliases_in, dig, key_values, user_id
 from proxy.core.model import Batch, Fence, Reason, Reply
+from proxy.core.revoking import Revoke
 from proxy.core.rolloutsettings import Mode
 from proxy.core.settings import Access, Lookup, Target, Write
 from proxy.core.tokens import Identity, Rejected
 from proxy.steps import body as bodies
-from proxy.steps.callers import carried, ending, identify, opaque_name, token_state, until
+from proxy.steps.callers import carried, identify, opaque_name, token_state
 from proxy.steps.exchange import Exchange, to_its_end
+from proxy.steps.revoke import FORM, Revocation
 from proxy.steps.whose import asked
 
 
@@ -58,29 +60,26 @@ async def _write(x: Exchange, action: Write | Lookup) -> Reply:
         changed.ids |= await asked(x)
     _take_in_all(x, changed, tee)
     everything = isinstance(action, Write) and action.all
-    ended = ending(x) if isinstance(action, Write) and action.revoke else None
-    if isinstance(action, Write) and action.revoke:
+    revocation = Revocation(x, action, tee)
+    if isinstance(action, Write) and action.revoke in (Revoke.TOKEN, Revoke.USER):
         # A logout changes no user, so one that nobody can be named for drops nobody.
         changed.known = changed.known or not action.targets
-        changed.ids.update([] if ended is None else [ended.user_id])
+        changed.ids.update([] if revocation.token is None else [revocation.token.user_id])
         if x.services.settings.tokens is None:
             await _note_opaque(x, changed)
     fence = await _fenced(x, changed.batch(everything=everything))
-    if ended is not None:
-        await x.services.cache.revoke(ended.user_id, ended.token_hash, until(x, ended), fence.name)
     # What the fence stands around must be evicted or lifted on every way out from here.
     try:
+        await revocation.begin(fence)
         reply = await x.forward()
     except UpstreamError as error:
-        await _revoked(x, ended, fence, changed=error.executed)
-        await _end(x, action, changed, targets, tee, fence, failure=error)
+        await _end(x, action, changed, targets, tee, fence, revocation, failure=error)
         raise
     except BaseException:
-        await _revoked(x, ended, fence, changed=True)
-        await _end(x, action, changed, targets, tee, fence, failure=_UNKNOWN)
+        await _end(x, action, changed, targets, tee, fence, revocation, failure=_UNKNOWN)
         raise
-    await _revoked(x, ended, fence, changed=not 400 <= reply.status < 500)
     if 400 <= reply.status < 500:
+        await revocation.undone(fence)
         await x.services.cache.settle(fence, None)
         return reply
     body: bytes | bodies.Rest = b""
@@ -88,16 +87,8 @@ async def _write(x: Exchange, action: Write | Lookup) -> Reply:
         body = await bodies.read(reply, x.services.settings.user.max_size)
     finally:
         answer = parse(body) if isinstance(body, bytes) and body else None
-        await _end(x, action, changed, targets, tee, fence, answer=answer)
+        await _end(x, action, changed, targets, tee, fence, revocation, answer=answer)
     return replace(reply, body=body)
-
-
-async def _revoked(x: Exchange, ended: Identity | None, fence: Fence, *, changed: bool) -> None:
-    """Makes the revocation definite, or takes it back; before the fence is lifted."""
-    if ended is not None and changed:
-        await x.services.cache.revoke(ended.user_id, ended.token_hash, until(x, ended))
-    elif ended is not None:
-        await x.services.cache.restore(ended.token_hash, fence.name)
 
 
 # The task was cancelled, or something broke that has no name: upstream may be at work.
@@ -118,7 +109,7 @@ async def _with_body(x: Exchange) -> tuple[Exchange, bodies.Tee | None]:
     if (
         length.isdecimal()
         and int(length) <= tee.limit
-        and "json" in (request.headers.get("content-type") or "")
+        and any(kind in (request.headers.get("content-type") or "").lower() for kind in ("json", FORM))
     ):
         body = bodies.given([chunk async for chunk in tee])
     return replace(x, request=replace(request, body=body)), tee
@@ -156,12 +147,14 @@ async def _end(
     targets: tuple[Target, ...],
     tee: bodies.Tee | None,
     fence: Fence,
+    revocation: Revocation,
     *,
     failure: UpstreamError | None = None,
     answer: Any = None,
 ) -> None:
     """Evicts after a write that succeeded or may have; a write that upstream never saw changed nothing."""
     if failure is not None and not failure.executed:
+        await revocation.undone(fence)
         await x.services.cache.settle(fence, None)
         return
     request = _take_in_all(x, changed, tee)
@@ -174,6 +167,8 @@ async def _end(
     everything = (isinstance(action, Write) and action.all) or not changed.known
     # Upstream may still be at work on what it did not answer in time.
     linger = x.services.settings.upstream.until_head if isinstance(failure, UpstreamTimeout) else 0.0
+    named = changed.known and not (isinstance(action, Write) and action.all)
+    await revocation.happened(fence, changed.ids, known=named, linger=linger)
     evicted = await x.services.cache.settle(fence, changed.batch(everything=everything), linger=linger)
     x.outcome.evicted, x.outcome.everything = evicted, everything
     x.outcome.evicted_ids = tuple(sorted(changed.ids)[:5])

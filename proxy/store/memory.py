@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from proxy.core.model import Batch, Entry, Evicted, Fence, Found, Looked, Reason, Ref, Ticket
+from proxy.store.cutoffs import Cutoffs, outdated
 from proxy.store.fences import new_fence
 from proxy.store.held import Memory
 from proxy.store.nobodies import Alias
@@ -26,6 +27,7 @@ class MemoryStore(Memory):
     def __init__(self, max_users: int = 10000, **more: Any) -> None:
         super().__init__(max_users, **more)
         self.revocations = Revocations(now=self._now)
+        self.cutoffs = Cutoffs(now=self._now)
         self._standing: set[str] = set()
 
     async def get(self, ref: Ref) -> Looked:
@@ -115,11 +117,15 @@ class MemoryStore(Memory):
             self._take_down(fence)
         return evicted
 
-    async def token_state(self, user_id: str, token: str, until: float) -> Reason | None:
+    async def token_state(
+        self, user_id: str, token: str, until: float, issued: float | None = None
+    ) -> Reason | None:
         """See Store."""
         state = self.revocations.state(token)
         ref, note = noted(user_id, token, until, self._now())
         if state is None and not isinstance(self.look(ref), Found):
+            if outdated(issued, self.cutoffs.before(user_id)) or note.dead <= self._now():
+                return Reason.TOKEN_OUTDATED
             self.put(ref, note, self.begin())
         return state
 
@@ -130,6 +136,14 @@ class MemoryStore(Memory):
     async def restore(self, token: str, name: str) -> None:
         """See Store."""
         self.revocations.undo(token, name)
+
+    async def revoke_user(self, user_id: str, before: float, until: float, name: str, *, sure: bool) -> None:
+        """See Store."""
+        self.cutoffs.add(user_id, before, until, name, sure=sure)
+
+    async def restore_user(self, user_id: str, name: str) -> None:
+        """See Store."""
+        self.cutoffs.undo(user_id, name)
 
     def lapse(self, fence: Fence, batch: Batch | None) -> None:
         """Ends a fence that lingered: whatever was done under it is over, or never was."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from proxy.core.model import Entry, Reason, Ref
 from proxy.store import codec
-from proxy.store.link import WRONG_TYPE, Link, Script
+from proxy.store.cutoffs import asking, latest
+from proxy.store.link import WRONG_TYPE, Command, Link, Script
 
 LIMIT = 10_000
 DAY = 86400.0
@@ -123,27 +124,35 @@ class RedisRevocations:
         async with self._link.bounded():
             await self._link.run(_UNLINK.call(codec.alias_key("token", token), REVOKED + name.encode()))
 
-    async def state(self, user_id: str, token: str) -> Reason | None:
-        """None: nobody has revoked it, and its user is not fenced.
+    async def state(self, user_id: str, token: str) -> tuple[Reason | None, float]:
+        """None: nobody has revoked it, and its user is not fenced. And up to when the user's tokens must have
+        been made not to be good by themselves (see cutoffs).
 
-        The fence is read before the word: where it is down already, whatever was written under it is there.
+        The fence is read before the words: where it is down already, whatever was written under it is there.
         """
         async with self._link.bounded():
             for _ in range(2):
-                if await self._fenced(user_id):
-                    return Reason.FENCED
-                (held,) = await self._link.run(("GET", codec.alias_key("token", token)))
+                held, before, fenced = await self._read(user_id, token)
+                if fenced:
+                    return Reason.FENCED, before
                 if not isinstance(held, bytes) or not held.startswith(REVOKED):
-                    return None
+                    return None, before
                 if held == REVOKED:
-                    return Reason.TOKEN_REVOKED
+                    return Reason.TOKEN_REVOKED, before
             # Provisional, and no fence stands: its writer died, and the logout may have happened.
-            return Reason.TOKEN_REVOKED
+            return Reason.TOKEN_REVOKED, before
 
-    async def _fenced(self, user_id: str) -> bool:
+    async def _read(self, user_id: str, token: str) -> tuple[object, float, bool]:
         key = codec.user_key(user_id)
-        (fence,) = await self._link.run(("HGET", key, codec.FENCE_FIELD))
-        if fence is None or fence is WRONG_TYPE:
-            return False
-        (stands,) = await self._link.run(_SETTLE.call(key, _FLOOR_LIFE))
-        return bool(stands == 1)
+        fence: Command = ("HGET", key, codec.FENCE_FIELD)
+        words: list[Command] = [("GET", codec.alias_key("token", token)), *asking(user_id)]
+        if self._link.ordered:
+            standing, held, *said = await self._link.run(fence, *words)
+        else:
+            (standing,) = await self._link.run(fence)
+            held, *said = await self._link.run(*words)
+        fenced = standing is not None and standing is not WRONG_TYPE
+        if fenced:
+            (stands,) = await self._link.run(_SETTLE.call(key, _FLOOR_LIFE))
+            fenced = stands == 1
+        return held, latest(said), fenced

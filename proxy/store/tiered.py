@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from time import monotonic, time
+from time import monotonic
 from typing import Any
 
 from msgspec.structs import replace
@@ -17,8 +17,8 @@ from proxy.store.memory import MemoryStore
 from proxy.store.nobodies import Alias
 from proxy.store.recovery import Recovery
 from proxy.store.redis import RedisStore
-from proxy.store.revocations import RedisRevocations, noted
 from proxy.store.slot import TieredStats
+from proxy.store.tokenwords import TokenWords
 from proxy.store.wakes import Wakes
 
 
@@ -64,7 +64,7 @@ class TieredStore:
         # Tickets up to this one are from before the last return, and the shared store must not see them.
         self._returned = 0
         self.bracket = Bracket(memory, redis, feed, self.recovery, reject=reject)
-        self.tokens = RedisRevocations(redis.link)
+        self.tokens = TokenWords(memory, redis, self.recovery, self._may_remember)
         self._closed = False
 
     @property
@@ -197,62 +197,31 @@ class TieredStore:
                 self.recovery.failed(error)
         return self.memory.lead(key, value)
 
-    async def token_state(self, user_id: str, token: str, until: float) -> Reason | None:
-        """See Store. Where it was asked once, memory remembers it for as long as it remembers the user."""
-        known = self.memory.revocations.state(token)
-        if known is not None:
-            return known
-        ref, note = noted(user_id, token, until, time())
-        if self._remembers:
-            looked = self.memory.look(ref)
-            if isinstance(looked, Found):
-                return None
-            if looked.reason is Reason.FENCED:
-                return Reason.FENCED
+    async def token_state(
+        self, user_id: str, token: str, until: float, issued: float | None = None
+    ) -> Reason | None:
+        """See Store."""
         self._watch()
-        if self.recovery.down:
-            return Reason.STORE_DOWN
-        # Taken before the read: an eviction in between refuses the note.
-        local = self.memory.begin(ref)
-        try:
-            state = await self.tokens.state(user_id, token)
-        except StoreError as error:
-            self.recovery.failed(error)
-            return Reason.STORE_DOWN
-        self.recovery.breaker.succeeded()
-        if state is None and self._remembers:
-            self.memory.put(ref, note, local)
-        return state
+        return await self.tokens.state(user_id, token, until, issued)
 
     async def revoke(self, user_id: str, token: str, until: float, name: str = "") -> None:
-        """See Store. What Redis can't be told now it is told before it is trusted again."""
-        self.memory.revocations.add(token, until, name)
-        try:
-            if self.recovery.down:
-                raise StoreError("away")
-            await self.tokens.revoke(token, until - time(), name)
-        except StoreError as error:
-            self.recovery.pending.add(Batch((user_id,)))
-            self.recovery.failed(error, write=True)
-        else:
-            self.memory.revocations.told(token)
+        """See Store."""
+        await self.tokens.revoke(user_id, token, until, name)
 
     async def restore(self, token: str, name: str) -> None:
         """See Store."""
-        told = not self.recovery.down
-        try:
-            if told:
-                await self.tokens.restore(token, name)
-        except StoreError as error:
-            told = False
-            self.recovery.failed(error)
-        self.memory.revocations.undo(token, name, told=told)
+        await self.tokens.restore(token, name)
+
+    async def revoke_user(self, user_id: str, before: float, until: float, name: str, *, sure: bool) -> None:
+        """See Store."""
+        await self.tokens.revoke_user(user_id, before, until, name, sure=sure)
+
+    async def restore_user(self, user_id: str, name: str) -> None:
+        """See Store."""
+        await self.tokens.restore_user(user_id, name)
 
     async def _deliver(self, batch: Batch) -> None:
-        if batch.everything:
-            # It may be another server, which knows of no logout.
-            self.memory.revocations.untold()
-        await self.memory.revocations.replay(self.tokens)
+        await self.tokens.replay(anew=batch.everything)
         await self.bracket.tell(batch)
 
     def _watch(self) -> None:

@@ -36,6 +36,7 @@ user: {keys: {email: {path: email}}}
 views: {users: {ttl: 60s}}
 tokens: {}
 token_from: {cookie: session}
+revoking: {}
 truth: {}
 hash_keys: {key_env: USERS_CACHE_KEY}
 encrypt: {key_env: USERS_CACHE_KEY}

@@ -1,0 +1,97 @@
+"""The tokens that a write makes bad: the caller's own, or all that its users had until then.
+
+What is said of them is said twice: provisionally, under the write's fence, before upstream hears of it, so
+that a proxy that dies in between leaves no good token behind; and for good, or taken back, before the fence
+is lifted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from proxy.core.admission import parse
+from proxy.core.model import Fence
+from proxy.core.revoking import Revoke, form_holds_password, holds_password
+from proxy.core.settings import Lookup, Write
+from proxy.core.tokens import Identity
+from proxy.steps.body import Tee
+from proxy.steps.callers import ending, until
+from proxy.steps.exchange import Exchange
+from proxy.store.cutoffs import EVERYBODY
+
+FORM = "x-www-form-urlencoded"
+
+
+class Revocation:
+    """What one write says of tokens. `token` is the one that a logout ends, None where there is none."""
+
+    def __init__(self, x: Exchange, action: Write | Lookup, tee: Tee | None) -> None:
+        self._x = x
+        self._says = action.revoke if isinstance(action, Write) else Revoke.AUTO
+        self._tee = tee
+        self._content = (x.request.headers.get("content-type") or "").lower()
+        self.token: Identity | None = ending(x) if self._says is Revoke.TOKEN else None
+        self._begun: tuple[str, ...] = ()
+
+    async def begin(self, fence: Fence) -> None:
+        """Before upstream hears of the write."""
+        cache = self._x.services.cache
+        if self.token is not None:
+            life = until(self._x, self.token)
+            await cache.revoke(self.token.user_id, self.token.token_hash, life, fence.name)
+        if self._of_users(begun=False):
+            self._begun = (*fence.batch.users, *([EVERYBODY] if fence.batch.everything else []))
+            limit = self._x.services.settings.upstream.until_head
+            for user_id in self._begun:
+                await self._revoke_user(user_id, limit, fence.name, sure=False)
+
+    async def happened(self, fence: Fence, users: Iterable[str], *, known: bool, linger: float) -> None:
+        """It has changed these users, or may have; `linger`: upstream may still be at it for so many seconds.
+
+        Where nobody knows whom it changed, and the route says that all tokens of users are over, it is all
+        tokens of everybody.
+        """
+        cache = self._x.services.cache
+        if self.token is not None:
+            life = until(self._x, self.token)
+            await cache.revoke(self.token.user_id, self.token.token_hash, life)
+        if self._of_users(begun=True):
+            everybody = [EVERYBODY] if self._says is Revoke.USER and not known else []
+            for user_id in dict.fromkeys((*self._begun, *users, *everybody)):
+                await self._revoke_user(user_id, linger, fence.name, sure=True)
+        else:
+            await self._undo(fence)
+
+    async def undone(self, fence: Fence) -> None:
+        """It has changed nothing."""
+        if self.token is not None:
+            await self._x.services.cache.restore(self.token.token_hash, fence.name)
+        await self._undo(fence)
+
+    async def _undo(self, fence: Fence) -> None:
+        for user_id in self._begun:
+            await self._x.services.cache.restore_user(user_id, fence.name)
+
+    async def _revoke_user(self, user_id: str, more: float, name: str, *, sure: bool) -> None:
+        settings = self._x.services.settings
+        if settings.tokens is None:
+            # Nothing is proven here; what upstream said of tokens goes with the user.
+            return
+        rules = settings.revoking
+        before = self._x.services.now() + more + rules.clock_skew + settings.tokens.leeway
+        await self._x.services.cache.revoke_user(user_id, before, before + rules.token_life, name, sure=sure)
+
+    def _of_users(self, *, begun: bool) -> bool:
+        """Whether all tokens of the users are meant. Before the write has `begun`, a body that is still to
+        come may hold a password."""
+        if self._says is not Revoke.AUTO:
+            return self._says is Revoke.USER
+        if not self._x.services.settings.revoking.passwords or self._tee is None:
+            return False
+        form = FORM in self._content
+        if not (form or "json" in self._content):
+            return False
+        body = self._tee.copy
+        if not body:
+            return body is not None and not begun
+        return form_holds_password(body) if form else holds_password(parse(body))

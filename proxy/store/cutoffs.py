@@ -1,0 +1,178 @@
+"""Users whose tokens of before some moment are asked of upstream: what this process and Redis know of them.
+
+The word is a key of its own, `user:revoke:{id}`, that lives until every token of before is too old to be
+good. Like the word that a token was logged out it is written before the write is forwarded, provisionally,
+and made definite before the write's fence is lifted and its eviction makes every replica forget what it knew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any
+
+from proxy.store.link import WRONG_TYPE, Command, Link, Script
+
+LIMIT = 10_000
+# Stands for all users, where nobody knows whose tokens were made bad.
+EVERYBODY = ""
+_MS = 1000
+_BEFORE, _UNDER_WAY = b"before", b"w:"
+
+_CUTOFF = Script("cutoff")
+
+
+def cutoff_key(user_id: str) -> str:
+    """Where the word about a user is kept."""
+    return f"user:revoke:{user_id}"
+
+
+@dataclass(slots=True)
+class _Known:
+    """`before` is wall-clock seconds, 0 while no write has happened; `writes` are those under way."""
+
+    until: float
+    before: float = 0.0
+    told: bool = False
+    writes: dict[str, float] = field(default_factory=dict)
+
+
+class Cutoffs:
+    """What this process knows. At most `limit`; what is forgotten beyond that becomes everybody's."""
+
+    def __init__(self, limit: int = LIMIT, *, now: Callable[[], float] = time.time) -> None:
+        self._limit = limit
+        self._now = now
+        self._known: dict[str, _Known] = {}
+
+    def __repr__(self) -> str:
+        return f"Cutoffs({len(self._known)})"
+
+    def add(self, user_id: str, before: float, until: float, name: str, *, sure: bool) -> None:
+        """Tokens made up to `before` are asked of upstream; the word is kept until `until`."""
+        held = self._known.setdefault(user_id, _Known(until))
+        held.until, held.told = max(held.until, until), False
+        if sure:
+            held.before = max(held.before, before)
+            held.writes.pop(name, None)
+        else:
+            held.writes[name] = before
+        if len(self._known) > self._limit:
+            self._forget(next(one for one in self._known if one != EVERYBODY))
+
+    def _forget(self, user_id: str) -> None:
+        gone = self._known.pop(user_id)
+        if not gone.told and gone.until > self._now():
+            before = max(gone.before, *gone.writes.values(), 0.0)
+            self.add(EVERYBODY, before, gone.until, "", sure=True)
+
+    def undo(self, user_id: str, name: str) -> None:
+        """The write `name` changed nothing."""
+        held = self._known.get(user_id)
+        if held is None:
+            return
+        held.writes.pop(name, None)
+        if not held.before and not held.writes:
+            del self._known[user_id]
+
+    def before(self, user_id: str) -> float:
+        """Tokens of that user made up to then are not good by themselves; 0 where all are."""
+        latest = 0.0
+        for one in (user_id, EVERYBODY) if self._known else ():
+            held = self._known.get(one)
+            if held is None:
+                continue
+            if held.until <= self._now() and not held.writes:
+                del self._known[one]
+            else:
+                latest = max(latest, held.before)
+        return latest
+
+    def told(self, user_id: str, before: float) -> None:
+        """Redis knows of the write at that moment; a later one may be on its way there."""
+        held = self._known.get(user_id)
+        if held is not None and held.before <= before:
+            held.told = True
+
+    def missed(self, user_id: str) -> None:
+        """Redis could not be told."""
+        if user_id in self._known:
+            self._known[user_id].told = False
+
+    def untold(self) -> None:
+        """Another server answers, which may know none of them."""
+        for held in self._known.values():
+            held.told = False
+
+    async def replay(self, redis: RedisCutoffs) -> None:
+        """Tells Redis all that it does not know yet. Raises StoreError."""
+        for user_id, held in list(self._known.items()):
+            if held.told or held.until <= self._now():
+                continue
+            life = held.until - self._now()
+            # Before it is told: a write that comes meanwhile is to be told as well.
+            held.told = True
+            try:
+                for name, before in list(held.writes.items()):
+                    await redis.tell(user_id, before, life, name, sure=False)
+                if held.before:
+                    await redis.tell(user_id, held.before, life, "", sure=True)
+            except BaseException:
+                held.told = False
+                raise
+
+
+class RedisCutoffs:
+    """The same words of all replicas, in Redis. Raises StoreError."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def tell(self, user_id: str, before: float, life: float, name: str, *, sure: bool) -> None:
+        """For `life` seconds at least: provisionally, under the `name` of the write, or for good."""
+        async with self._link.bounded():
+            await self._link.run(_told(user_id, before, life, name, sure=sure))
+
+    async def restore(self, user_id: str, name: str) -> None:
+        """Takes a provisional word back."""
+        async with self._link.bounded():
+            await self._link.run(("HDEL", cutoff_key(user_id), _UNDER_WAY.decode() + name))
+
+
+def outdated(issued: float | None, before: float) -> bool:
+    """Whether a token made then (None: it does not say) is from before. Times of tokens are whole seconds,
+    cut off, so one of the same second counts as well."""
+    return before > 0 and (issued is None or issued <= before)
+
+
+def asking(user_id: str) -> list[Command]:
+    """What to ask Redis about a user; `latest` reads the replies."""
+    return [("HGETALL", cutoff_key(user_id)), ("HGETALL", cutoff_key(EVERYBODY))]
+
+
+def latest(replies: Sequence[Any]) -> float:
+    """Up to when tokens must have been made not to be good by themselves; infinity where nobody can tell.
+
+    A provisional word counts as well: where no fence stands, its writer died, and the write may be done.
+    """
+    return max((_time(value) for reply in replies for value in _values(reply)), default=0.0)
+
+
+def _values(reply: Any) -> Iterable[Any]:
+    if isinstance(reply, dict):
+        return reply.values()
+    return (None,) if reply is WRONG_TYPE else reply[1::2]
+
+
+def _time(value: Any) -> float:
+    try:
+        return int(value) / _MS
+    except (TypeError, ValueError):
+        return inf
+
+
+def _told(user_id: str, before: float, life: float, name: str, *, sure: bool) -> Command:
+    millis = str(max(1, int(life * _MS)))
+    return _CUTOFF.call(cutoff_key(user_id), name, str(int(before * _MS)), millis, "1" if sure else "0")

@@ -1,0 +1,126 @@
+"""Was this token made bad, though it proves itself? Asked of memory, then of Redis, and told to both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import time
+
+from proxy.core.errors import StoreError
+from proxy.core.model import Batch, Found, Reason
+from proxy.store.cutoffs import RedisCutoffs, outdated
+from proxy.store.memory import MemoryStore
+from proxy.store.recovery import Recovery
+from proxy.store.redis import RedisStore
+from proxy.store.revocations import RedisRevocations, noted
+
+
+class TokenWords:
+    """The part of TieredStore that is about tokens; see Store for the promises.
+
+    `remembers`: may memory be used now? What Redis can't be told now it is told before it is trusted again.
+    """
+
+    def __init__(
+        self, memory: MemoryStore, redis: RedisStore, recovery: Recovery, remembers: Callable[[], bool]
+    ) -> None:
+        self._memory = memory
+        self._redis = redis
+        self._recovery = recovery
+        self._remembers = remembers
+        self._revocations = RedisRevocations(redis.link)
+        self._cutoffs = RedisCutoffs(redis.link)
+
+    async def state(self, user_id: str, token: str, until: float, issued: float | None) -> Reason | None:
+        """Where it was asked once, memory remembers it for as long as it remembers the user."""
+        memory = self._memory
+        known = memory.revocations.state(token)
+        if known is not None:
+            return known
+        ref, note = noted(user_id, token, until, time())
+        if self._remembers():
+            looked = memory.look(ref)
+            if isinstance(looked, Found):
+                return None
+            if looked.reason is Reason.FENCED:
+                return Reason.FENCED
+        self._recovery.watch()
+        if self._recovery.down:
+            return Reason.STORE_DOWN
+        # Taken before the read: an eviction in between refuses the note.
+        local = memory.begin(ref)
+        try:
+            state, before = await self._revocations.state(user_id, token)
+            before = max(before, memory.cutoffs.before(user_id))
+            if state is None and (outdated(issued, before) or note.dead <= time()):
+                # Upstream may have accepted it since.
+                vouched = await self._redis.get(ref)
+                if not isinstance(vouched, Found) or vouched.entry.dead <= time():
+                    return Reason.TOKEN_OUTDATED
+                note = vouched.entry
+        except StoreError as error:
+            self._recovery.failed(error)
+            return Reason.STORE_DOWN
+        self._recovery.breaker.succeeded()
+        if state is None and self._remembers():
+            memory.put(ref, note, local)
+        return state
+
+    async def revoke(self, user_id: str, token: str, until: float, name: str) -> None:
+        """See Store."""
+        self._memory.revocations.add(token, until, name)
+        try:
+            if self._recovery.down:
+                raise StoreError("away")
+            await self._revocations.revoke(token, until - time(), name)
+        except StoreError as error:
+            self._owed(user_id, error)
+        else:
+            self._memory.revocations.told(token)
+
+    async def restore(self, token: str, name: str) -> None:
+        """See Store."""
+        told = not self._recovery.down
+        try:
+            if told:
+                await self._revocations.restore(token, name)
+        except StoreError as error:
+            told = False
+            self._recovery.failed(error)
+        self._memory.revocations.undo(token, name, told=told)
+
+    async def revoke_user(self, user_id: str, before: float, until: float, name: str, *, sure: bool) -> None:
+        """See Store."""
+        self._memory.cutoffs.add(user_id, before, until, name, sure=sure)
+        try:
+            if self._recovery.down:
+                raise StoreError("away")
+            await self._cutoffs.tell(user_id, before, until - time(), name, sure=sure)
+        except StoreError as error:
+            self._memory.cutoffs.missed(user_id)
+            self._owed(user_id, error)
+        else:
+            self._memory.cutoffs.told(user_id, before)
+
+    async def restore_user(self, user_id: str, name: str) -> None:
+        """See Store. A provisional word that can't be taken back costs upstream questions, and no more."""
+        self._memory.cutoffs.undo(user_id, name)
+        try:
+            if not self._recovery.down:
+                await self._cutoffs.restore(user_id, name)
+        except StoreError as error:
+            self._recovery.failed(error)
+
+    def _owed(self, user_id: str, error: StoreError) -> None:
+        self._recovery.pending.add(Batch((user_id,)) if user_id else Batch(everything=True))
+        self._recovery.failed(error, write=True)
+
+    async def replay(self, *, anew: bool) -> None:
+        """Tells Redis what it does not know; `anew`: it may be another server, which knows nothing.
+
+        Raises StoreError.
+        """
+        if anew:
+            self._memory.revocations.untold()
+            self._memory.cutoffs.untold()
+        await self._memory.revocations.replay(self._revocations)
+        await self._memory.cutoffs.replay(self._cutoffs)
