@@ -22,7 +22,7 @@ def read_revoking(reader: Reader, root: Node) -> RevokingSettings:
 
 def read_revoke(reader: Reader, table: Node) -> Revoke:
     """What a `write` says."""
-    return Revoke(reader.value(table, "revoke", choice("token", "user", "none"), Revoke.AUTO))
+    return Revoke(reader.value(table, "revoke", choice("token", "user", "none"), Revoke.AUTO.value))
 
 
 def _life(text: str) -> float:

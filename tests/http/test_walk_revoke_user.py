@@ -156,7 +156,7 @@ async def test_no_token_of_before_is_good_by_itself(
 
 
 async def test_a_new_token_is_asked_about_once(b: Bench, s: Service) -> None:
-    """Clocks may differ by a minute: a token of the same minute may be an old one. Upstream's word is kept."""
+    """Clocks may differ by a minute: one of the same minute may be an old one. Upstream's word is kept."""
     old, new = made(5), made(5, 1, 0)
     await known(b, old, 5)
     await b.ask("POST", "/auth/new-password", token=old)
