@@ -17,6 +17,7 @@ from proxy.client import Client, Overloaded
 from proxy.core.edgesettings import EdgeSettings, LimitSettings
 from proxy.core.errors import ClientError, ClientGone, ConfigError, ProxyError
 from proxy.core.incoming import MethodNotAllowed
+from proxy.core.maxforwards import METHODS
 from proxy.core.model import Outcome, Reply, Request
 from proxy.core.problems import error_reply, problem_reply
 from proxy.core.replies import finished
@@ -28,7 +29,7 @@ log = logging.getLogger("proxy.handler")
 
 Walk = Callable[[Request], Awaitable[Reply]]
 
-ALLOW: Final = ((b"Allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),)
+ALLOW: Final = ((b"Allow", METHODS),)
 RETRY_AFTER: Final = ((b"Retry-After", b"1"),)
 
 

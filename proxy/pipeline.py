@@ -9,6 +9,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
+from proxy.core import maxforwards
 from proxy.core.errors import ClientError, InvalidToken, UpstreamError
 from proxy.core.forwarding import has_override
 from proxy.core.headers import Headers
@@ -78,6 +79,11 @@ class Pipeline:
         return request, Outcome(method=method, request_id=name, trace_id=trace_id(headers))
 
     async def _walk(self, request: Request, outcome: Outcome) -> Reply:
+        onward = maxforwards.onward(request)
+        if onward is None:
+            outcome.refused, outcome.reason = True, Reason.MAX_FORWARDS
+            return maxforwards.options_reply()
+        request = onward
         safe = request.method in READS or request.method in OTHER_SAFE
         if (not safe or has_override(request.headers)) and self.router.is_resource(request.target):
             # Whatever serves it: what is stored of its URL goes with its success.

@@ -54,8 +54,19 @@ class Verdict(msgspec.Struct, frozen=True):
     document: Any = None
 
 
-def admit(rules: Rules, ref: Ref, request_headers: Headers, reply: Reply, body: bytes, now: float) -> Verdict:
+def admit(
+    rules: Rules,
+    ref: Ref,
+    request_headers: Headers,
+    reply: Reply,
+    body: bytes,
+    *,
+    asked: float,
+    now: float,
+) -> Verdict:
     """Judges a complete answer (`body`, at most `model.max_size` bytes) that was asked for under `ref`.
+
+    `asked` and `now` are when its request was sent and when its head arrived.
 
     Secret-looking members are out of the result whatever the status, unless the route says bypass.
     """
@@ -75,6 +86,7 @@ def admit(rules: Rules, ref: Ref, request_headers: Headers, reply: Reply, body: 
         reply_headers=headers,
         authorized_by_rule=rules.credentials_checked,
         now=now,
+        asked=asked,
         token_exp=_opaque_exp(document) if rules.opaque else rules.token_exp,
         negative_allowed=not rules.per_token,
         private=rules.private,

@@ -129,7 +129,7 @@ _TIME = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
 _SHORT_DAY = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _LONG_DAY = "(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)"
 _DATES = tuple(
-    re.compile(pattern, re.ASCII)
+    re.compile(pattern, re.ASCII | re.IGNORECASE)
     for pattern in (
         rf"{_SHORT_DAY}, (?P<day>\d\d) {_MONTH} (?P<year>\d{{4}}) {_TIME} GMT",  # IMF-fixdate
         rf"{_LONG_DAY}, (?P<day>\d\d)-{_MONTH}-(?P<year>\d\d) {_TIME} GMT",  # RFC 850
@@ -141,6 +141,7 @@ _DATES = tuple(
 def http_date(text: str | None) -> float | None:
     """Wall-clock seconds of an HTTP-date in any of its three formats, or None (RFC 9110 §5.6.7).
 
+    A cache reads them without regard to case (RFC 9111 §4.2).
     Two-digit years follow POSIX (69-99 are 19xx): the RFC's "50 years ahead" needs a clock, and where the
     two differ the older date is the careful one.
     """
@@ -161,7 +162,7 @@ def http_date(text: str | None) -> float | None:
     try:
         moment = datetime(
             year,
-            _MONTHS[match["month"]],
+            _MONTHS[match["month"].capitalize()],
             int(match["day"]),
             int(match["hour"]),
             int(match["minute"]),

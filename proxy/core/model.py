@@ -25,6 +25,7 @@ class Reason(StrEnum):
     SHADOW = "shadow"
     HOLDBACK = "holdback"
     WRITE = "write"
+    MAX_FORWARDS = "max-forwards"
     REQUEST_BODY = "request-body"
     OVERRIDE_HEADER = "override-header"
     REQUEST_UPGRADE = "request-upgrade"

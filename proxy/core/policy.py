@@ -14,7 +14,7 @@ from proxy.core.cachecontrol import (
     parse,
     request_directives,
 )
-from proxy.core.freshness import age_of, stated_lifetime
+from proxy.core.freshness import initial_age, stated_lifetime
 from proxy.core.headers import Headers
 from proxy.core.model import Entry, Reason
 from proxy.core.representation import cache_status, etag_for, not_modified, reflects_host, stored_headers
@@ -132,6 +132,7 @@ def storable(
     reply_headers: Headers,
     authorized_by_rule: bool,
     now: float,
+    asked: float | None = None,
     token_exp: float | None = None,
     negative_allowed: bool,
     private: bool = False,
@@ -141,7 +142,8 @@ def storable(
 
     `authorized_by_rule`: the route's `access` says who may share the copy. `token_exp` bounds everything
     that was answered to one token. `private`: the copy is this caller's alone, who is known by Authorization,
-    Cookie and `credential_headers`. `now` is wall-clock seconds.
+    Cookie and `credential_headers`. `asked` and `now` are when the request was sent and its answer came,
+    in wall-clock seconds.
     """
     if status != 200 and not (status == 404 and negative_allowed):
         return Skip(Reason.STATUS)
@@ -153,7 +155,7 @@ def storable(
     for reason, refuses in _REFUSALS:
         if refuses(exchange):
             return Skip(reason)
-    age = age_of(reply_headers)
+    age = int(initial_age(reply_headers, now if asked is None else asked, now))
     lifetime = view.ttl if status == 200 else view.negative_ttl
     stated = None if view.overrides else stated_lifetime(directives, reply_headers, now)
     if stated is not None:

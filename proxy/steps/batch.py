@@ -136,7 +136,9 @@ async def _ask(
     if len(missing) < len(wanted):
         target = with_list(x.route.template, x.request.target, action.var, missing)
     ticket = await x.services.cache.ticket()
+    began = x.services.now()
     reply = await x.forward(fill=True, target=target)
+    came = x.services.now()
     body = await bodies.read(reply, x.services.settings.user.max_size * 16)
     if isinstance(body, bodies.Rest):
         x.outcome.skipped = Reason.TOO_LARGE
@@ -154,7 +156,7 @@ async def _ask(
             return await bypass(x, x.outcome.skipped)
         return replace(reply, headers=verdict.headers, body=verdict.body)
     rules.learn(missing, list(users), verdict.body, [raw for raw, _ in users.values()])
-    await _store(x, view, verdict, reply, missing, users, ticket)
+    await _store(x, view, verdict, reply, missing, users, ticket, (began, came))
     if len(missing) == len(wanted) or cached is None:
         return replace(reply, headers=verdict.headers, body=verdict.body)
     arranged = rules.arrange(wanted)
@@ -187,14 +189,16 @@ async def _store(
     missing: Sequence[str],
     users: dict[str, tuple[bytes, Identified]],
     ticket: Ticket,
+    times: tuple[float, float],
 ) -> None:
-    now = x.services.now()
+    began, now = times
     storable = policy.storable(
         view=view,
         status=200,
         request_headers=x.request.headers,
         reply_headers=Headers(reply.headers),
         authorized_by_rule=True,
+        asked=began,
         now=now,
         token_exp=None,
         negative_allowed=False,

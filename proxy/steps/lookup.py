@@ -224,12 +224,14 @@ async def _filled(x: Exchange, plan: Plan, seen: int | None) -> Reply:
 
 def _loader(x: Exchange, plan: Plan) -> Callable[[Ticket], Awaitable[Loaded[Reply]]]:
     async def load(_: Ticket) -> Loaded[Reply]:
+        began = x.services.now()
         reply = await x.forward(fill=True)
+        came = x.services.now()
         body = await bodies.read(reply, x.services.settings.user.max_size)
         if isinstance(body, bodies.Rest):
             x.outcome.skipped = Reason.TOO_LARGE
             return Loaded(replace(reply, body=body), None)
-        verdict = admit(plan.rules, plan.ref, x.request.headers, reply, body, x.services.now())
+        verdict = admit(plan.rules, plan.ref, x.request.headers, reply, body, asked=began, now=came)
         x.outcome.taken = verdict.taken
         if plan.loaded is not None:
             plan.loaded(reply.status, verdict)

@@ -137,7 +137,8 @@ def test_no_directives_are_one_object() -> None:
         ("Sun, 06 Nov 1994 08:49:37", None),
         ("Sun, 06 Nov 1994 08:49:37 UTC", None),
         ("Sun, 6 Nov 1994 08:49:37 GMT", None),
-        ("sun, 06 nov 1994 08:49:37 gmt", None),
+        ("sun, 06 NOV 1994 08:49:37 gMT", 784111777.0),
+        ("sUNDAY, 06-nOV-94 08:49:37 gmt", 784111777.0),
         ("1994-11-06T08:49:37Z", None),
         ("0", None),
         ("-1", None),
@@ -146,7 +147,7 @@ def test_no_directives_are_one_object() -> None:
     ],
 )
 def test_http_dates(text: str | None, expected: float | None) -> None:
-    """RFC 9110 §5.6.7: the three formats and nothing else."""
+    """RFC 9110 §5.6.7: the three formats and nothing else; RFC 9111 §4.2: in any case."""
     assert expected == http_date(text)
 
 

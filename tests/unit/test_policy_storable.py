@@ -27,6 +27,7 @@ def judged(
     rule: bool = False,
     token_exp: float | None = None,
     negative: bool = True,
+    asked: float | None = None,
 ) -> Storable | Skip:
     return storable(
         view=view,
@@ -35,6 +36,7 @@ def judged(
         reply_headers=reply,
         authorized_by_rule=rule,
         now=NOW,
+        asked=asked,
         token_exp=token_exp,
         negative_allowed=negative,
     )
@@ -244,3 +246,31 @@ def test_a_view_without_time_keeps_nothing(ttl: float) -> None:
 def test_a_view_that_overrides_upstream(reply: Headers, expected: Storable | Skip) -> None:
     """Its ttl counts alone; what must not be stored at all is not stored all the same (design §7.8)."""
     assert expected == judged(reply, view=View(name="users", ttl=300.0, overrides=True))
+
+
+@pytest.mark.parametrize(
+    ("reply", "delay", "expected"),
+    [
+        (
+            fields(cache_control="max-age=60", date="Sun, 06 Nov 1994 08:49:07 GMT"),
+            0.0,
+            Storable(30.0, 30, 30.0),
+        ),
+        (fields(cache_control="max-age=60", date="Sun, 06 Nov 1994 08:48:37 GMT"), 0.0, Skip(Reason.NO_TTL)),
+        (
+            fields(cache_control="max-age=60", age="40", date="Sun, 06 Nov 1994 08:49:07 GMT"),
+            0.0,
+            Storable(20.0, 40, 20.0),
+        ),
+        (fields(cache_control="max-age=60", age="10"), 5.0, Storable(45.0, 15, 45.0)),
+        (
+            fields(cache_control="max-age=60", date="Sun, 06 Nov 1994 08:50:37 GMT"),
+            0.0,
+            Storable(60.0, 0, 60.0),
+        ),
+        (fields(date="Sun, 06 Nov 1994 08:49:07 GMT"), 0.0, Storable(300.0, 30, 300.0)),
+    ],
+)
+def test_ages(reply: Headers, delay: float, expected: Storable | Skip) -> None:
+    """RFC 9111 §4.2.3: the larger of what Date shows and Age with the time that the request took."""
+    assert expected == judged(reply, asked=NOW - delay)
