@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from tests.valkey import Valkey
 
 OTHER = 1  # a user whom nothing happens to
 PATHS = ("/auth/me", "/auth/introspect", f"/users/by-email/user{OTHER}@example.com")
-ENDINGS = ("deactivated", "deleted", "password")
+ENDINGS = ("deactivated", "deleted", "password", "logout")
 ROUTES = """version: 1
 user: {keys: {email: {path: email}}, active: is_active}
 views: {users: {ttl: 300s}, introspection: {ttl: 300s}}
@@ -31,22 +32,25 @@ routes:
   - {match: "GET /users/by-email/{email}", lookup: {by: email, view: users}, access: token}
   - {match: "GET /auth/me", introspect: {answer: view, view: users}}
   - {match: "GET /auth/introspect", introspect: {answer: upstream, view: introspection}}
-  - {match: "POST /auth/password", write: {evict: [{id: token}]}}
+  - {match: "POST /auth/password", write: {revoke: user}}
+  - {match: "POST /auth/logout", write: {revoke: token}}
 """
 
 
 @dataclass
 class Service:
-    """Users by id. A token is good for as long as its user is there, active, and has the password of then."""
+    """Users by id. A token is good for as long as its user is there, active, has the password of then, and
+    has not logged out."""
 
     users: dict[int, dict[str, Any]] = field(default_factory=dict)
     passwords: dict[int, int] = field(default_factory=dict)
+    out: set[int] = field(default_factory=set)
 
     def add(self, number: int) -> str:
         """A new user, and a token of theirs."""
         self.users[number] = {"id": number, "email": f"user{number}@example.com", "is_active": True}
         self.passwords[number] = 0
-        claims = {"sub": str(number), "exp": 4_000_000_000, "password": 0}
+        claims = {"sub": str(number), "exp": 4_000_000_000, "iat": int(time.time()), "password": 0}
         return jwt.encode(claims, SECRET, algorithm="HS256")
 
     def caller(self, request: web.Request) -> dict[str, Any]:
@@ -55,6 +59,8 @@ class Service:
         claims = jwt.decode(token, SECRET, algorithms=["HS256"])
         user = self.users.get(int(claims["sub"]))
         if user is None or not user["is_active"] or claims["password"] != self.passwords[user["id"]]:
+            raise web.HTTPUnauthorized
+        if user["id"] in self.out:
             raise web.HTTPUnauthorized
         return user
 
@@ -69,8 +75,11 @@ class Service:
         return web.json_response(next(one for one in self.users.values() if one["email"] == email))
 
     async def write(self, request: web.Request) -> web.Response:
-        """PUT or DELETE of a user."""
+        """GET, PUT or DELETE of a user."""
         number = int(request.match_info["id"])
+        if request.method == "GET":
+            found = self.users.get(number)
+            return web.json_response(found or {"detail": "nobody"}, status=200 if found else 404)
         if request.method == "DELETE":
             del self.users[number]
             return web.Response(status=204)
@@ -82,6 +91,11 @@ class Service:
         self.passwords[self.caller(request)["id"]] += 1
         return web.Response(status=204)
 
+    async def logout(self, request: web.Request) -> web.Response:
+        """The token is good no more."""
+        self.out.add(self.caller(request)["id"])
+        return web.Response(status=204)
+
     def app(self) -> web.Application:
         """The routes."""
         app = web.Application()
@@ -90,6 +104,7 @@ class Service:
         app.router.add_get("/users/by-email/{email}", self.by_email)
         app.router.add_route("*", "/users/{id}", self.write)
         app.router.add_post("/auth/password", self.password)
+        app.router.add_post("/auth/logout", self.logout)
         return app
 
 
@@ -109,9 +124,10 @@ class Raw:
         return int(head.split(b" ", 2)[1]), b"X-Cache: HIT" in head
 
 
-def head_of(method: str, path: str, token: str, body: bytes = b"") -> bytes:
+def head_of(method: str, path: str, token: str = "", body: bytes = b"") -> bytes:
     """A request as bytes."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: users", f"Authorization: Bearer {token}"]
+    lines = [f"{method} {path} HTTP/1.1", "Host: users"]
+    lines += [f"Authorization: Bearer {token}"] if token else []
     lines += [f"Content-Length: {len(body)}", "Content-Type: application/json"] if body else []
     return "\r\n".join((*lines, "", "")).encode() + body
 
@@ -149,6 +165,7 @@ class World:
         """Ends a new user's tokens by a write through one replica, while all are asked without a pause.
 
         Each reader goes on until it has `watched` answers to requests that it sent after the write's answer.
+        Somebody else looks the user up on each replica meanwhile, so that the user is known again at once.
         """
         self._next += 1
         token = self.service.add(self._next)
@@ -164,8 +181,16 @@ class World:
                 status, hit = await raw.ask()
                 answers.append((name, sent, clock(), status, hit))
 
+        async def look(raw: Raw) -> None:
+            for _ in range(watched):
+                await ended.wait()
+                await raw.ask()
+
         async with AsyncExitStack() as stack:
             readers = []
+            others = [
+                await self.connect(stack, url, head_of("GET", f"/users/{self._next}")) for url in self.urls
+            ]
             for number, url in enumerate(self.urls):
                 for path in PATHS:
                     raw = await self.connect(stack, url, head_of("GET", path, token))
@@ -175,6 +200,8 @@ class World:
             async with asyncio.timeout(20), asyncio.TaskGroup() as group:
                 for raw, name in readers:
                     group.create_task(read(raw, name))
+                for raw in others:
+                    group.create_task(look(raw))
                 await asyncio.sleep(0.05)
                 status, _ = await writer.ask()
                 answered = clock()
@@ -201,7 +228,7 @@ class World:
             return head_of("PUT", f"/users/{self._next}", token, json.dumps({"is_active": False}).encode())
         if ending == "deleted":
             return head_of("DELETE", f"/users/{self._next}", token)
-        return head_of("POST", "/auth/password", token, b"{}")
+        return head_of("POST", f"/auth/{ending}", token, b"{}")
 
 
 @asynccontextmanager

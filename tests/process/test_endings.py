@@ -1,4 +1,4 @@
-"""From the moment that a deactivation, a deletion or a new password is answered, no replica says 200."""
+"""From when a deactivation, a deletion, a new password or a logout is answered on, no replica says 200."""
 
 from __future__ import annotations
 
