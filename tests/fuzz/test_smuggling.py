@@ -1,4 +1,6 @@
-"""Bytes thrown at the real server, an origin that writes down what reaches it, and llhttp as the judge.
+"""Bytes thrown at the real server, an origin that writes down what reaches it, and two judges.
+
+They are llhttp, and the grammar of RFC 9112 written down once more.
 
 One request in, at most one out, and the same one. `FUZZ=100000 make fuzz` looks longer.
 """
@@ -9,13 +11,19 @@ import asyncio
 import os
 import re
 
+import pytest
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from proxy import requestbody
+from proxy.core import incoming, requesthead
+from proxy.core.chunks import Chunks
 from proxy.core.edgesettings import LimitSettings
+from proxy.core.headers import Headers
+from tests.fuzz.judge import strictly
 from tests.http.test_edge import edge
 from tests.origin import Origin, origin
 
@@ -127,16 +135,51 @@ KNOWN = (b"GET", b"POST", b"PUT", b"OPTIONS")
 ENDS = (b"\r\n\r\n", b"\r\n\r\n", b"\r\n\r\n", b"\n\n", b"\r\n\n", b"\r\r\n")
 
 
+CONTENTS = (b"", b"x", b"hello", SMUGGLED)
+
+
+def in_chunks(content: bytes, size: int) -> bytes:
+    """The content in chunks of that size, and the last chunk."""
+    pieces = (content[at : at + size] for at in range(0, len(content), size))
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+@st.composite
+def framed(draw: st.DrawFn) -> tuple[list[bytes], bytes]:
+    """Lines that frame a body, and the body: in one way, or in two that say different things."""
+    content = draw(st.sampled_from(CONTENTS))
+    chunks = in_chunks(content, draw(st.sampled_from((1, 5, 100))))
+    said = draw(st.sampled_from((len(content), len(chunks), 0, 3)))
+    length, coding = b"Content-Length: %d", b"Transfer-Encoding: chunked"
+    return draw(
+        st.sampled_from(
+            (
+                ([], b""),
+                ([length % len(content)], content),
+                ([length % said], content),
+                ([coding], chunks),
+                ([coding], chunks + SMUGGLED),
+                ([length % said, coding], chunks),
+                ([coding, length % said], chunks),
+                ([length % len(content), length % said], content),
+                ([], draw(st.sampled_from(BODIES))),
+                ([coding], draw(st.sampled_from(BODIES))),
+            )
+        )
+    )
+
+
 @st.composite
 def streams(draw: st.DrawFn) -> bytes:
     """One to three messages, each built of parts that are right or almost right, and sometimes bent."""
     sent = b""
     for _ in range(draw(st.integers(1, 3))):
-        lines = draw(st.lists(st.sampled_from(LINES), max_size=3))
+        lines, body = draw(framed())
+        lines = [*lines, *draw(st.lists(st.sampled_from(LINES), max_size=2))]
         start = draw(st.sampled_from(STARTS[:3] * 4 + STARTS))
-        sent += b"\r\n".join((start, b"Host: h", *lines)) + draw(st.sampled_from(ENDS))
-        sent += draw(st.sampled_from(BODIES))
-    if draw(st.booleans()):
+        sent += b"\r\n".join((start, b"Host: h", *draw(st.permutations(lines)))) + draw(st.sampled_from(ENDS))
+        sent += body
+    if draw(st.integers(0, 2)) == 0:
         at = draw(st.integers(0, len(sent)))
         sent = sent[:at] + draw(st.binary(max_size=2)) + sent[at + draw(st.integers(0, 2)) :]
     return sent
@@ -193,24 +236,71 @@ def origin_form(target: bytes) -> bytes:
     return target.removeprefix(b"http://h") or b"/"
 
 
+async def probe(sent: bytes, cut: int) -> None:
+    """Raises AssertionError where what reaches the origin is not what both judges read in the same bytes."""
+    limits = LimitSettings(head_timeout=0.05, body_timeout=0.05, idle_timeout=0.05)
+    async with origin() as at, edge(at, limits=limits) as place:
+        said = await throw(place, sent, cut)
+        seen = arrived(at)
+    judge = await judged(sent)
+    expected = [(method, origin_form(target), body) for method, target, body in judge]
+    # llhttp knows a list of methods, and no targets beyond ASCII; neither is a matter of boundaries.
+    odd = (at for at, one in enumerate(seen) if one[0] not in KNOWN or not one[1].isascii())
+    strange = next(odd, len(seen))
+    assert seen[:strange] == expected[:strange], (sent, said)
+    assert seen == strictly(sent)[: len(seen)], (sent, said)
+    answers = re.findall(rb"HTTP/1\.1 ([2-5]\d\d) ", said)
+    assert len(seen) <= len(answers) or b"close" in said.lower() or not said, (sent, said)
+    assert b"Traceback" not in said
+
+
 @settings(max_examples=EXAMPLES)
 @given(data=st.data())
 async def test_one_request_in_at_most_one_out(data: st.DataObject) -> None:
-    """What reaches the origin is what another parser reads in the same bytes, in that order, and no more."""
-    limits = LimitSettings(head_timeout=0.05, body_timeout=0.05, idle_timeout=0.05)
+    """What reaches the origin is what other parsers read in the same bytes, in that order, and no more."""
     for _ in range(BATCH):
         sent = data.draw(streams())
-        cut = data.draw(st.integers(0, len(sent)))
-        async with origin() as at, edge(at, limits=limits) as place:
-            said = await throw(place, sent, cut)
+        await probe(sent, data.draw(st.integers(0, len(sent))))
 
-            seen = arrived(at)
-            judge = await judged(sent)
-            expected = [(method, origin_form(target), body) for method, target, body in judge]
-            # llhttp knows a list of methods, and no targets beyond ASCII; neither is a matter of boundaries.
-            odd = (at for at, one in enumerate(seen) if one[0] not in KNOWN or not one[1].isascii())
-            strange = next(odd, len(seen))
-            assert seen[:strange] == expected[:strange], (sent, said)
-            answers = re.findall(rb"HTTP/1\.1 ([2-5]\d\d) ", said)
-            assert len(seen) <= len(answers) or b"close" in said.lower() or not said, (sent, said)
-            assert b"Traceback" not in said
+
+_framing = incoming._framing
+
+
+def either_framing(version: str, headers: Headers) -> str | None:
+    """Believes in the chunks where there is a length as well."""
+    chunked = "transfer-encoding" in headers
+    return _framing(version, headers.without((b"content-length",)) if chunked else headers)
+
+
+class Lax(Chunks):
+    """Reads a size as Python would, and a line feed as the end of its line."""
+
+    __slots__ = ()
+
+    def _size(self, data: bytes, at: int) -> int:
+        end = data.find(b"\n", at) + 1
+        if end:
+            self._left = abs(int(data[at:end].split(b";")[0].strip() or b"0", 16))
+            self._pending = "data" if self._left else "trailers"
+        return end or -1
+
+
+HOLES: dict[str, tuple[object, str, object]] = {
+    "two framings": (incoming, "_framing", either_framing),
+    "lenient fields": (requesthead, "_FIELDS", re.compile(rb"(?s:.*)")),
+    "lenient sizes": (requestbody, "Chunks", Lax),
+}
+
+
+@pytest.mark.parametrize("hole", HOLES)
+def test_a_hole_is_found(hole: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What throws these bytes must fall through a parser that is broken on purpose."""
+    monkeypatch.setattr(*HOLES[hole])
+
+    @settings(max_examples=400, database=None, phases=[Phase.generate])
+    @given(sent=streams())
+    def search(sent: bytes) -> None:
+        asyncio.run(probe(sent, len(sent)))
+
+    with pytest.raises(AssertionError):
+        search()

@@ -1,0 +1,84 @@
+"""The requests in a stream of bytes by the letter of RFC 9112, up to the first that is none.
+
+Written for the tests alone: it shares no line with what it judges.
+"""
+
+from __future__ import annotations
+
+import re
+
+Read = tuple[bytes, bytes, bytes]
+
+START = re.compile(rb"([!#-'*+.^_`|~\w-]+) ([^\x00-\x20\x7f]+) HTTP/1\.([01])", re.ASCII)
+FIELD = re.compile(rb"([!#-'*+.^_`|~\w-]+):([^\x00-\x08\x0a-\x1f\x7f]*)", re.ASCII)
+CHUNK = re.compile(rb"([0-9a-fA-F]{1,16})([ \t]*;[^\r\n]*)?\r\n")
+
+
+def strictly(sent: bytes) -> list[Read]:
+    """Method, target in origin form and content of each request that is whole and beyond doubt."""
+    found: list[Read] = []
+    while True:
+        while sent.startswith(b"\r\n"):
+            sent = sent[2:]
+        head, ended, sent = sent.partition(b"\r\n\r\n")
+        start, *lines = head.split(b"\r\n")
+        request = START.fullmatch(start)
+        fields = [FIELD.fullmatch(line) for line in lines]
+        if not ended or request is None or None in fields:
+            return found
+        method, target, minor = request.groups()
+        named: dict[bytes, list[bytes]] = {}
+        for field in fields:
+            assert field is not None
+            named.setdefault(field[1].lower(), []).append(field[2].strip(b" \t").lower())
+        place = _place(method, target, named, minor)
+        length = _length(named, minor)
+        whole = None if place is None or length == -2 else _content(sent, length)
+        if place is None or whole is None:
+            return found
+        content, sent = whole
+        found.append((method, place, content))
+        options = [one.strip() for line in named.get(b"connection", []) for one in line.split(b",")]
+        if b"close" in options or (minor == b"0" and b"keep-alive" not in options):
+            return found
+
+
+def _place(method: bytes, target: bytes, named: dict[bytes, list[bytes]], minor: bytes) -> bytes | None:
+    hosts = named.get(b"host", [])
+    if method in (b"TRACE", b"CONNECT") or len(hosts) > 1 or (minor == b"1" and not hosts):
+        return None
+    if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
+        return target
+    absolute = re.fullmatch(rb"(?i:https?)://([^/?#]*)(.*)", target)
+    if absolute is None or absolute[1].lower() != hosts[0]:
+        return None
+    return absolute[2] or (b"*" if method == b"OPTIONS" else b"/")
+
+
+def _length(named: dict[bytes, list[bytes]], minor: bytes) -> int:
+    """Of the content; -1: in chunks, -2: in doubt."""
+    lengths, codings = named.get(b"content-length", []), named.get(b"transfer-encoding", [])
+    if codings:
+        return -1 if codings == [b"chunked"] and not lengths and minor == b"1" else -2
+    if not lengths:
+        return 0
+    return int(lengths[0]) if len(lengths) == 1 and re.fullmatch(rb"[0-9]{1,18}", lengths[0]) else -2
+
+
+def _content(sent: bytes, length: int) -> tuple[bytes, bytes] | None:
+    if length >= 0:
+        return (sent[:length], sent[length:]) if len(sent) >= length else None
+    content = b""
+    while True:
+        chunk = CHUNK.match(sent)
+        if chunk is None:
+            return None
+        size, sent = int(chunk[1], 16), sent[chunk.end() :]
+        if not size:
+            break
+        if sent[size : size + 2] != b"\r\n":
+            return None
+        content, sent = content + sent[:size], sent[size + 2 :]
+    section, ended, rest = (b"\r\n" + sent).partition(b"\r\n\r\n")
+    lines = section.split(b"\r\n")[1:]
+    return (content, rest) if ended and all(FIELD.fullmatch(line) for line in lines) else None
