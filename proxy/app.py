@@ -179,12 +179,17 @@ async def _version(
     replays = None
     # Each hit has its span where there are spans, so all of them are walked.
     if settings.fast_path and spans is None:
+        logged = request_log.every > 0
         # A user is asked for by more than one client, token and spelling of a head.
         replays = Replays(
             2 * settings.memory_entries,
             date_now,
             # Each is asked, as each of them counts.
-            lambda: rollout.walks() | request_log.wants_next_hit() | (not rollout.serving),
+            lambda: (
+                (rollout.sampling and rollout.walks())
+                | (logged and request_log.wants_next_hit())
+                | (not rollout.serving)
+            ),
         )
         telemetry.elsewhere.append(replays.counted)
         stack.callback(telemetry.forget, replays.counted)

@@ -7,55 +7,25 @@ after its answer. Each wait has a deadline; what breaks the rules is answered on
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol
+from typing import Final
 
-from proxy.core.edgesettings import EdgeSettings, LimitSettings
 from proxy.core.errors import ClientError, ClientGone
 from proxy.core.model import Reply, Request
 from proxy.core.requesthead import RequestHead, check_beginning, read_head
 from proxy.core.routing import READS
 from proxy.duplex import Duplex
-from proxy.fastpath import LONGEST, PIPELINED, Replays
+from proxy.fastpath import LONGEST, PIPELINED
 from proxy.hints import Hints
+from proxy.host import Host, Overloaded
 from proxy.requestbody import RequestBody, too_large
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 HEAD_END: Final = b"\r\n\r\n"
+CR: Final = 13
 # How long an answered client's bytes are still taken, so that the answer is not lost in a reset.
 LINGER: Final = 5.0
 # How much is kept of what a client sends ahead of its answers.
 AHEAD: Final = 64 * 1024
-
-
-class Host(Protocol):
-    """The server as its connections see it."""
-
-    limits: LimitSettings
-    edge: EdgeSettings
-    replays: Replays | None
-
-    def opened(self, client: Client) -> bool:
-        """Counts the connection. False: there are too many."""
-        ...
-
-    def closed(self, client: Client) -> None:
-        """Counts it no more."""
-        ...
-
-    async def serve(self, client: Client, request: Request, *, keep_alive: bool) -> bool:
-        """Answers; whether the connection may go on. Raises ConnectionError where the client is gone."""
-        ...
-
-    def refuse(self, client: Client, error: ClientError) -> None:
-        """Answers what is no request, and ends the connection."""
-        ...
-
-
-class Overloaded(ClientError):
-    """One connection too many."""
-
-    def __init__(self) -> None:
-        super().__init__(503, "overloaded", "Too many connections are open; come again later.")
 
 
 class Client(Duplex):
@@ -68,6 +38,7 @@ class Client(Duplex):
         "_checked",
         "_head",
         "_host",
+        "_idle",
         "_scheme",
         "_task",
         "deaf",
@@ -76,8 +47,9 @@ class Client(Duplex):
         "trusted",
     )
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host[Client]) -> None:
         self._host = host
+        self._idle = host.limits.idle_timeout
         super().__init__(host.limits.body_timeout)
         self.peer: str | None = None
         self.trusted = True
@@ -110,6 +82,12 @@ class Client(Duplex):
 
     def data_received(self, data: bytes) -> None:
         """Bytes go to the body that is being read, or they are the beginning of the next request."""
+        if self._task is None and self._body is None and not self._buffer and not self.deaf:
+            end = data.find(HEAD_END) + 4
+            if end == len(data) and end <= LONGEST and data[0] != CR:
+                # One head, whole and alone, as most come.
+                self._take(data)
+                return
         if self.deaf:
             return
         body = self._body
@@ -189,7 +167,6 @@ class Client(Duplex):
     def _next(self) -> None:
         """Begins with the next request, if its head is complete; what is ready is answered at once."""
         self._body = None
-        limits, replays, transport = self._host.limits, self._host.replays, self.transport
         for turn in range(PIPELINED + 1):
             if self._checked == 0:
                 # RFC 9112 §2.2: an empty line before a request is no fault.
@@ -197,7 +174,7 @@ class Client(Duplex):
                     self._buffer = self._buffer[2:]
             buffer = self._buffer
             if not buffer:
-                self._arm(limits.idle_timeout, self.close)
+                self._arm(self._idle, self.close)
                 return
             end = buffer.find(HEAD_END, max(self._checked - 3, 0)) + 4
             if end < 4:
@@ -205,24 +182,33 @@ class Client(Duplex):
             self._checked = 0
             head = buffer if end == len(buffer) else buffer[:end]
             self._buffer = buffer[end:]
-            ready = None
-            # A client that does not read leaves its answers with the walk, which waits for it.
-            if (
-                replays is not None
-                and turn < PIPELINED
-                and end <= LONGEST
-                and not (self._stuck or self.ending)
-            ):
-                ready = replays.answer(head)
-            if ready is None or transport is None:
-                self._disarm()
-                try:
-                    self._begin(read_head(head, limits), head)
-                except ClientError as error:
-                    self._host.refuse(self, error)
+            if turn == PIPELINED or end > LONGEST:
+                self._walk(head)
                 return
-            transport.write(ready)
+            if not self._take(head):
+                return
         self._wait_for_head()
+
+    def _take(self, head: bytes) -> bool:
+        """Answers a request if that is ready, else begins to walk it; whether it is answered."""
+        replays, transport = self._host.replays, self.transport
+        # A client that does not read leaves its answers with the walk, which waits for it.
+        if replays is not None and not self._stuck and not self.ending and transport is not None:
+            ready = replays.answer(head)
+            if ready is not None:
+                transport.write(ready)
+                # What is armed between requests is the end of an idle connection.
+                self._due = self._loop.time() + self._idle
+                return True
+        self._walk(head)
+        return False
+
+    def _walk(self, head: bytes) -> None:
+        self._disarm()
+        try:
+            self._begin(read_head(head, self._host.limits), head)
+        except ClientError as error:
+            self._host.refuse(self, error)
 
     def _wait_for_head(self) -> None:
         try:

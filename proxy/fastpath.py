@@ -21,6 +21,8 @@ from proxy.core.offers import Offer
 LONGEST: Final = 4096
 # Answers that one segment of pipelined requests gets here; the next one is walked, so that others get a turn.
 PIPELINED: Final = 16
+# Bytes of whole answers that are kept for the rest of their second.
+KEPT: Final = 1024 * 1024
 # No line of a stored answer holds a NUL.
 _DATE: Final = b"\x00"
 # What names a request and says nothing of its answer: only for logs and traces, here and in the service.
@@ -48,22 +50,80 @@ class _Tally:
 
 
 class _Ready:
-    """An answer but for its Age, its ttl and, where the service gave none, its Date."""
+    """An answer but for its Age, its ttl and, where the service gave none, its Date.
 
-    __slots__ = ("after", "age", "before", "body", "dated", "expires", "offer", "stored", "tally")
+    From `since` until before `sure` (wall-clock seconds) nothing is to be asked but the clock, the sources of
+    the offer and `trusted`. `text` is the whole answer until before `fresh`, or None where it was not kept.
+    """
+
+    __slots__ = (
+        "_after",
+        "_before",
+        "_body",
+        "fresh",
+        "of",
+        "offer",
+        "or_of",
+        "or_this",
+        "seen",
+        "since",
+        "sure",
+        "tally",
+        "text",
+        "trusted",
+    )
 
     def __init__(self, offer: Offer, before: bytes, after: list[bytes], body: bytes, tally: _Tally) -> None:
         self.offer = offer
-        self.age, self.stored, self.expires = offer.entry.age, offer.entry.stored, offer.entry.expires
-        self.before = before
-        self.dated = len(after) == 1
-        self.after = after
-        self.body = body
+        self._before, self._after, self._body = before, after, body
         self.tally = tally
+        self.text: bytes | None = None
+        self.since = self.sure = self.fresh = 0.0
+        self.seen = -1
+        sources = list(dict.fromkeys(hold.source for hold in offer.holds))
+        # Memory, and perhaps keys of tokens, and perhaps the rules of a batch. Each of them only counts up,
+        # so their sum stands still only while they all do; a loop over them would cost more.
+        self.of, self.or_of, self.or_this = (*sources, sources[0], sources[0])[:3]
+        self.trusted = next((hold.trusted for hold in offer.holds if hold.trusted is not None), None)
+
+    @property
+    def generation(self) -> int:
+        """Changes of whatever the offer rests on."""
+        return self.of.generation + self.or_of.generation + self.or_this.generation
+
+    def good(self, now: float) -> bool:
+        """Asks everything; whether the answer may be given."""
+        seen = self.generation
+        if not self.offer.good(now):
+            return False
+        self.seen, self.since = seen, now
+        self.sure = min(self.offer.ends, *(hold.lasts() for hold in self.offer.holds))
+        return True
+
+    def renew(self, now: float) -> None:
+        """Begins another span in which the whole answer stays as it is: a second at most."""
+        offer = self.offer
+        # Once a span is enough for what goes by the order of use.
+        for hold in offer.holds:
+            hold.touch()
+        self.text = None
+        # Up to the next change of Age, ttl or Date.
+        self.fresh = min(
+            offer.born + int(now - offer.born) + 1, offer.expires - int(offer.expires - now), int(now) + 1
+        )
+
+    def render(self, now: float, date: Callable[[], bytes]) -> bytes:
+        """The whole answer at `now`."""
+        offer = self.offer
+        age, ttl = int(now - offer.born), int(offer.expires - now)
+        if len(self._after) == 1:
+            return b"%b%d%b%d%b%b" % (self._before, age, _BETWEEN, ttl, self._after[0], self._body)
+        first, last = self._after
+        return b"%b%d%b%d%b%b%b%b" % (self._before, age, _BETWEEN, ttl, first, date(), last, self._body)
 
 
 class Replays:
-    """The answers that are ready, by head; `limit` bounds them, the oldest go first.
+    """The answers that are ready, by head; `limit` bounds the users in them, the oldest answers go first.
 
     `date` gives the text of this second's Date. `wanted` is asked before each hit: whoever must see some of
     them says that this one is to be walked.
@@ -76,6 +136,11 @@ class Replays:
         self._date = date
         self._wanted = wanted
         self._ready: dict[bytes, _Ready] = {}
+        self._users = 0
+        # Whole answers of this second.
+        self._second = 0
+        self._kept: list[_Ready] = []
+        self._room = KEPT
         # The last head that was not known as it stood had a line that only names it.
         self._named = False
         self._tallies: dict[tuple[str, str, str | None], _Tally] = {}
@@ -86,6 +151,7 @@ class Replays:
     def clear(self) -> None:
         """Forgets all answers; for whoever changes what no offer rests on."""
         self._ready.clear()
+        self._users = 0
 
     def counted(self) -> Iterator[tuple[Outcome, int]]:
         """What was answered here since the last call, by kind."""
@@ -111,22 +177,49 @@ class Replays:
             if ready is None:
                 return None
         now = time()
-        if not ready.offer.good(now):
-            del self._ready[key]
+        trusted = ready.trusted
+        if (
+            not ready.since <= now < ready.sure
+            or ready.of.generation + ready.or_of.generation + ready.or_this.generation != ready.seen
+            or not (trusted is None or trusted())
+        ) and not ready.good(now):
+            self._forget(key)
             return None
         if self._wanted is not None and self._wanted():
             return None
         ready.tally.count += 1
-        age, ttl = ready.age + int(now - ready.stored), int(ready.expires - now)
-        if ready.dated:
-            return b"%b%d%b%d%b%b" % (ready.before, age, _BETWEEN, ttl, ready.after[0], ready.body)
-        first, last = ready.after
-        return b"%b%d%b%d%b%b%b%b" % (ready.before, age, _BETWEEN, ttl, first, self._date(), last, ready.body)
+        # From both sides: the clock may have been set back.
+        if ready.text is not None and ready.fresh - 1.0 <= now < ready.fresh:
+            return ready.text
+        return self._render(ready, now)
+
+    def _render(self, ready: _Ready, now: float) -> bytes:
+        """The whole answer; kept for the rest of this second while there is room."""
+        second = int(now)
+        if second != self._second:
+            for one in self._kept:
+                one.text = None
+            self._kept.clear()
+            self._second, self._room = second, KEPT
+        if not ready.fresh - 1.0 <= now < ready.fresh:
+            ready.renew(now)
+        text = ready.render(now, self._date)
+        if self._room > 0:
+            ready.text = text
+            self._room -= len(text)
+            self._kept.append(ready)
+        return text
+
+    def _forget(self, key: bytes) -> None:
+        ready = self._ready.pop(key)
+        self._users -= ready.offer.users
 
     def learn(self, head: bytes, reply: Reply) -> None:
         """Makes the answer to `head` ready, if the pipeline offered it and its form is the one known here."""
         offer, body = reply.offer, reply.body
         if not isinstance(offer, Offer) or not isinstance(body, bytes) or len(head) > LONGEST:
+            return
+        if offer.users > self._limit:
             return
         plain, lines = _TRACES.subn(b"", head)
         if lines > _MOST_TRACES or _FOLDED.search(head):
@@ -141,11 +234,15 @@ class Replays:
         before, after = parts[0] + b"\r\nAge: ", (b"\r\n" + parts[1]).split(_DATE)
         if len(after) > 2:
             return
-        if len(self._ready) >= self._limit:
-            del self._ready[next(iter(self._ready))]
         outcome = offer.outcome
         name = (outcome.route, outcome.kind, outcome.view)
         tally = self._tallies.get(name)
         if tally is None:
             tally = self._tallies[name] = _Tally(outcome)
-        self._ready[sha256(plain).digest()] = _Ready(offer, before, after, body, tally)
+        key = sha256(plain).digest()
+        if key in self._ready:
+            self._forget(key)
+        while self._ready and self._users + offer.users > self._limit:
+            self._forget(next(iter(self._ready)))
+        self._users += offer.users
+        self._ready[key] = _Ready(offer, before, after, body, tally)

@@ -13,7 +13,7 @@ from typing import Final
 from aiohttp import http_parser
 
 from proxy import answer, logs
-from proxy.client import Client, Overloaded
+from proxy.client import Client
 from proxy.core.edgesettings import EdgeSettings, LimitSettings
 from proxy.core.errors import ClientError, ClientGone, ConfigError, ProxyError
 from proxy.core.incoming import MethodNotAllowed
@@ -23,6 +23,7 @@ from proxy.core.problems import error_reply, problem_reply
 from proxy.core.replies import finished
 from proxy.fastpath import Replays
 from proxy.hints import Hints
+from proxy.host import Overloaded
 from proxy.requestbody import RequestBody
 
 log = logging.getLogger("proxy.handler")

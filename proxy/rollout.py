@@ -32,7 +32,7 @@ class Rollout:
     `mode` is to be read on each request: `serving` is the same as one comparison less.
     """
 
-    __slots__ = ("_holdback", "_left", "_mode", "_random", "_share", "configured", "serving")
+    __slots__ = ("_holdback", "_left", "_mode", "_random", "_share", "configured", "sampling", "serving")
 
     def __init__(
         self,
@@ -70,6 +70,7 @@ class Rollout:
     def sample(self, holdback: float, truth: float) -> None:
         """New shares (0 to 1) of hits: held back, and of the others those that are checked."""
         self._share = holdback + (1 - holdback) * truth
+        self.sampling = self._share > 0
         self._holdback = holdback / self._share if self._share else 0.0
         self._left = self._gap()
 

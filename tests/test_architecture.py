@@ -39,7 +39,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (3, ("cache",)),
     (3, ("tracing",)),
     (4, ("pipeline", "steps", "steps.*")),
-    (5, ("handler", "answer", "client", "duplex", "hints", "fastpath", "requestbody")),
+    (5, ("handler", "answer", "client", "duplex", "hints", "host", "fastpath", "requestbody")),
     (5, ("admin", "admin.*")),
     (6, ("app", "kept")),
     (7, ("server", "supervisor", "reloading", "door", "crew", "sockets", "terminal")),

@@ -48,11 +48,15 @@ def elements(body: bytes) -> list[bytes] | None:
 
 
 class BatchRules:
-    """What is known of one route's upstream. `separator` is how it writes the comma between two members."""
+    """What is known of one route's upstream. `separator` is how it writes the comma between two members.
 
-    __slots__ = ("leaves_out_absent", "orders", "separator")
+    `generation` counts what was learnt anew.
+    """
+
+    __slots__ = ("generation", "leaves_out_absent", "orders", "separator")
 
     def __init__(self) -> None:
+        self.generation = 0
         self.orders: tuple[Order, ...] = _ORDERS
         self.separator = b","
         self.leaves_out_absent = False
@@ -61,6 +65,7 @@ class BatchRules:
         self, asked: Sequence[str], answered: Sequence[str], body: bytes, raws: Sequence[bytes]
     ) -> None:
         """Takes in one answer: ids asked for and answered, in order, the text and its members as written."""
+        before = (self.orders, self.leaves_out_absent, self.separator)
         present = frozenset(answered)
         expected = [one for one in asked if one in present]
         self.orders = tuple(order for order in self.orders if order(expected) == list(answered))
@@ -69,6 +74,7 @@ class BatchRules:
         if len(raws) > 1:
             end = body.index(raws[0]) + len(raws[0])
             self.separator = body[end : body.index(raws[1], end)]
+        self.generation += before != (self.orders, self.leaves_out_absent, self.separator)
 
     def arrange(self, ids: Sequence[str]) -> list[str] | None:
         """The order upstream would answer these in, or None where that isn't known."""

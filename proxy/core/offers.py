@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -10,11 +10,38 @@ import msgspec
 from proxy.core.model import Entry, Outcome
 
 
+class Source(Protocol):
+    """Something that offers rest on. While `generation` is what it was, nothing here has changed."""
+
+    @property
+    def generation(self) -> int:
+        """Counts changes, so it only grows."""
+        ...
+
+
 class Hold(Protocol):
     """Something that an offer rests on. It is asked on each use; nobody tells it of changes."""
 
+    @property
+    def source(self) -> Source:
+        """Whose changes may end it."""
+        ...
+
+    @property
+    def trusted(self) -> Callable[[], bool] | None:
+        """To be asked on each use as well, whatever the source says; None where there is nothing to ask."""
+        ...
+
     def stands(self, now: float) -> bool:
         """Whether it is still as it was when the offer was made; `now` is wall-clock seconds."""
+        ...
+
+    def touch(self) -> None:
+        """It was used: what is used least is forgotten first. Only while it stands."""
+        ...
+
+    def lasts(self) -> float:
+        """Up to when one that stands is sure to, while its source does not change; 0: only asking tells."""
         ...
 
 
@@ -32,14 +59,17 @@ class HeldEntry(Hold, Protocol):
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """`entry` was a fresh hit. It may be again from `begins` until before `ends` (wall-clock seconds), while
-    all `holds` stand. `outcome` is what such a hit is counted as."""
+    """A fresh hit. It may be one again from `begins` until before `ends` (wall-clock seconds), while all
+    `holds` stand. Its Age is counted from `born`, its ttl up to `expires`. `outcome` is what such a hit is
+    counted as, `users` how many of them it is put together of."""
 
-    entry: Entry
     holds: tuple[Hold, ...]
     begins: float
     ends: float
+    born: float
+    expires: float
     outcome: Outcome
+    users: int = 1
 
     def good(self, now: float) -> bool:
         """Whether the pipeline would say the same now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import math
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any, TypeGuard
@@ -127,6 +128,12 @@ class Verifier:
     def has_keys(self, now: float) -> bool:
         """Whether there is any key to prove a token with."""
         return self._keys is not None and self._keys.usable(now)
+
+    @property
+    def keys_until(self) -> float:
+        """Up to when (wall-clock seconds) the keys in use are not too old."""
+        dead = None if self._keys is None else self._keys.dead
+        return math.inf if dead is None else dead
 
     def verify(self, token: str, now: float) -> Proven:
         """Whose token it is, or why it is not good at `now`, or that nobody here knows. Never raises."""

@@ -23,6 +23,7 @@ from proxy.core.settings import Lookup, View
 from proxy.steps import body as bodies
 from proxy.steps.callers import admitted
 from proxy.steps.exchange import Exchange
+from proxy.steps.offers import Unchanged, offered_together
 from proxy.steps.passing import bypass, vouched_bypass
 
 # What describes upstream's array and not each user in it.
@@ -35,6 +36,7 @@ class _Gathered:
 
     members: dict[str, bytes] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
+    found: list[tuple[Ref, Found]] = field(default_factory=list)
     headers: tuple[tuple[bytes, bytes], ...] = ()
     age: int = 0
     ttl: int | None = None
@@ -92,7 +94,10 @@ async def batch(x: Exchange, action: Lookup, batches: Batches) -> Reply:
         return await _ask(x, view, action, wanted, wanted, rules, None)
     if not missing:
         x.outcome.x_cache, x.outcome.ttl = XCache.HIT, cached.ttl
-        return _put_together(rules, arranged, cached)
+        reply = _put_together(rules, arranged, cached)
+        if not cached.gone:
+            reply = replace(reply, offer=offered_together(x, cached.found, directives, Unchanged(rules)))
+        return reply
     x.outcome.reason = Reason.ABSENT if len(missing) == len(wanted) else Reason.PARTIAL
     return await _ask(x, view, action, wanted, missing, rules, cached)
 
@@ -101,9 +106,9 @@ async def _cached(x: Exchange, view: View, ids: Sequence[str], rules: BatchRules
     directives = request_directives(x.request.headers)
     now = x.services.now()
     gathered = _Gathered()
-    for one, looked in zip(
-        ids, await x.services.cache.get_many([Ref("id", one, view.name) for one in ids]), strict=True
-    ):
+    refs = [Ref("id", one, view.name) for one in ids]
+    for ref, looked in zip(refs, await x.services.cache.get_many(refs), strict=True):
+        one = ref.value
         if not isinstance(looked, Found):
             continue
         plan = policy.plan(looked.entry, view, directives, now)
@@ -118,6 +123,7 @@ async def _cached(x: Exchange, view: View, ids: Sequence[str], rules: BatchRules
         gathered.headers = gathered.headers or looked.entry.headers
         gathered.age = max(gathered.age, plan.age)
         gathered.ttl = plan.ttl if gathered.ttl is None else min(gathered.ttl, plan.ttl)
+        gathered.found.append((ref, looked))
         x.outcome.tier = looked.tier
     return gathered
 

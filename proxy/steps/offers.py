@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from proxy.core.cachecontrol import NO_DIRECTIVES, RequestDirectives
-from proxy.core.model import Found, Outcome, Reason, Ref, Reply, Tier
-from proxy.core.offers import HeldEntry, Hold, Offer
+from proxy.core.model import Found, Outcome, Reason, Ref, Reply, Tier, XCache
+from proxy.core.offers import HeldEntry, Hold, Offer, Source
 from proxy.core.settings import Access, Answer, Introspect, Lookup, Route, Write
 from proxy.core.tokens import Identity, Verifier
 from proxy.steps.callers import VOUCHED, entry_state, good_ref, identify
@@ -21,60 +25,143 @@ _OTHERS = tuple(
 _SHARED = frozenset({Access.ANYONE, Access.TOKEN, Access.OWNER, Access.UNSET})
 
 
-class _Keys:
+class Unchanged:
+    """A source that has not changed, whatever it was."""
+
+    __slots__ = ("_generation", "source")
+    trusted = None
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._generation = source.generation
+
+    def stands(self, now: float) -> bool:  # noqa: ARG002 - no clock changes it
+        """See Hold."""
+        return self.source.generation == self._generation
+
+    def touch(self) -> None:
+        """See Hold."""
+
+    def lasts(self) -> float:
+        """See Hold."""
+        return math.inf
+
+
+class _Keys(Unchanged):
     """The keys that proved the token are in use."""
 
-    __slots__ = ("_generation", "_verifier")
+    __slots__ = ("_verifier",)
 
     def __init__(self, verifier: Verifier) -> None:
+        super().__init__(verifier)
         self._verifier = verifier
-        self._generation = verifier.generation
 
     def stands(self, now: float) -> bool:
         """See Hold."""
-        return self._verifier.generation == self._generation and self._verifier.has_keys(now)
+        return super().stands(now) and self._verifier.has_keys(now)
+
+    def lasts(self) -> float:
+        """See Hold."""
+        return self._verifier.keys_until
 
 
 def offered(x: Exchange, ref: Ref, found: Found, directives: RequestDirectives, reply: Reply) -> Offer | None:
     """The offer behind a fresh hit, or None. `ref` is what was looked up."""
-    if not x.services.settings.fast_path:
-        return None
-    request, entry = x.request, found.entry
-    plain = request.method == "GET" and request.http_version == "1.1" and directives is NO_DIRECTIVES
-    if not plain or found.tier is not Tier.MEMORY or reply.status != 200 or not _plain(x.route):
+    entry = found.entry
+    if not _ordinary(x, directives) or found.tier is not Tier.MEMORY or reply.status != 200:
         return None
     held = x.services.cache.hold(ref)
     if held is None or held.entry is not entry:
         return None
-    holds: list[Hold] = [held]
-    begins, ends = entry.stored, entry.expires
-    if _asks_who(x.route):
-        identity, verifier = identify(x), x.services.verifier
-        if not isinstance(identity, Identity) or verifier is None:
+    caller = _caller(x, ref)
+    if caller is None:
+        return None
+    return Offer(
+        holds=(*_merged(held, *caller.state), *caller.keys),
+        begins=max(caller.begins, entry.stored),
+        ends=min(caller.ends, entry.expires),
+        born=entry.stored - entry.age,
+        expires=entry.expires,
+        outcome=_counted(x),
+    )
+
+
+def offered_together(
+    x: Exchange, found: Sequence[tuple[Ref, Found]], directives: RequestDirectives, rules: Hold
+) -> Offer | None:
+    """The offer behind an answer put together of fresh hits, as `rules` say; the oldest speaks for all."""
+    if not _ordinary(x, directives) or any(one.tier is not Tier.MEMORY for _, one in found):
+        return None
+    caller = _caller(x, found[0][0])
+    if caller is None:
+        return None
+    parts: list[HeldEntry] = []
+    for ref, one in found:
+        held = x.services.cache.hold(ref)
+        if held is None or held.entry is not one.entry:
             return None
-        state = _state(x, identity, ref)
-        if state is None:
-            return None
-        # Without a note that nobody has logged it out, a token is asked about on each walk.
-        good = x.services.cache.hold(good_ref(identity))
-        if good is None:
-            return None
-        holds = [*_merged(held, state[0], good), _Keys(verifier.of(identity))]
-        leeway = verifier.of(identity).leeway
-        begins, ends = _times(identity, leeway, begins, min(ends, state[1], good.entry.expires))
-    counted = Outcome(
+        parts.append(held)
+    entries = [one.entry for _, one in found]
+    expires = min(entry.expires for entry in entries)
+    return Offer(
+        holds=(*parts, *caller.state, *caller.keys, rules),
+        begins=max(caller.begins, *(entry.stored for entry in entries)),
+        ends=min(caller.ends, expires),
+        born=min(entry.stored - entry.age for entry in entries),
+        expires=expires,
+        outcome=_counted(x),
+        users=len(parts),
+    )
+
+
+def _ordinary(x: Exchange, directives: RequestDirectives) -> bool:
+    """Whether the request is one that the fast path may see again, on a route that it knows all about."""
+    request = x.request
+    plain = request.method == "GET" and request.http_version == "1.1" and directives is NO_DIRECTIVES
+    return x.services.settings.fast_path and plain and _plain(x.route)
+
+
+def _counted(x: Exchange) -> Outcome:
+    return Outcome(
         route=x.outcome.route,
         kind=x.outcome.kind,
         method="GET",
         view=x.outcome.view,
-        x_cache=x.outcome.x_cache,
-        tier=found.tier,
+        x_cache=XCache.HIT,
+        tier=Tier.MEMORY,
         status=200,
     )
-    return Offer(entry, tuple(holds), begins, ends, counted)
 
 
-def _merged(*each: HeldEntry) -> list[HeldEntry]:
+class Right(NamedTuple):
+    """What a caller's right to a copy rests on, from when and until when (wall-clock seconds)."""
+
+    state: tuple[HeldEntry, ...] = ()
+    keys: tuple[Hold, ...] = ()
+    begins: float = -math.inf
+    ends: float = math.inf
+
+
+def _caller(x: Exchange, ref: Ref) -> Right | None:
+    """The caller's right to what is found at `ref`; None where it can't be told."""
+    if not _asks_who(x.route):
+        return Right()
+    identity, verifier = identify(x), x.services.verifier
+    if not isinstance(identity, Identity) or verifier is None:
+        return None
+    state = _state(x, identity, ref)
+    if state is None:
+        return None
+    # Without a note that nobody has logged it out, a token is asked about on each walk.
+    good = x.services.cache.hold(good_ref(identity))
+    if good is None:
+        return None
+    own = verifier.of(identity)
+    begins, ends = _times(identity, own.leeway, -math.inf, min(state[1], good.entry.expires))
+    return Right(_merged(state[0], good), (_Keys(own),), begins, ends)
+
+
+def _merged(*each: HeldEntry) -> tuple[HeldEntry, ...]:
     """The same with as little to ask as can be: most callers ask about themselves."""
     merged: list[HeldEntry] = []
     for one in each:
@@ -85,7 +172,7 @@ def _merged(*each: HeldEntry) -> list[HeldEntry]:
                 break
         else:
             merged.append(one)
-    return merged
+    return tuple(merged)
 
 
 def _plain(route: Route) -> bool:

@@ -12,7 +12,7 @@ from proxy.store import codec
 from proxy.store.hold import Held
 from proxy.store.localfences import LocalFences
 from proxy.store.nobodies import Alias, Nobodies
-from proxy.store.slot import HeldUser, MemoryStats, Slot
+from proxy.store.slot import HeldUser, MemoryStats, Slot, World
 from proxy.store.tables import Tables
 
 # Users that each fill examines for expired answers, so that nobody needs a timer.
@@ -37,14 +37,15 @@ class Memory:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.max_ttl: float | None = None
-        self.fences = LocalFences()
+        self.world = World()
+        self.fences = LocalFences(self.world)
         # Those of other replicas. What they name was dropped then; until they lift it, nothing is put.
         self.heard = LocalFences()
         self._told: dict[str, tuple[Batch, TimerHandle, str]] = {}
         self._now = now
         self._monotonic = monotonic
         self._max_users = max(1, max_users)
-        self._tables = Tables(max_resource_bytes)
+        self._tables = Tables(max_resource_bytes, self.world)
         self._users = self._tables.users
         self.used: Callable[[str], None] = self._users.move_to_end
         self._aliases: dict[Alias, str] = {}
@@ -188,7 +189,7 @@ class Memory:
         if user is None:
             user = table[user_id] = HeldUser(user_id)
             self._ring.append(user)
-        user.changes += 1
+        self.world.changed(user)
         replaced = user.replace(name, slot)
         self._tables.account(user, slot.size - sum(old.size for old in replaced))
         table.move_to_end(user_id)
@@ -273,7 +274,7 @@ class Memory:
         self._nobodies.sweep()
 
     def _remove_slot(self, user: HeldUser, name: str) -> None:
-        user.changes += 1
+        self.world.changed(user)
         slot = user.slots.pop(name)
         self._tables.account(user, -slot.size)
         if not user.slots:
@@ -286,12 +287,12 @@ class Memory:
         self._tables.account(user, -sum(slot.size for slot in user.slots.values()))
         for alias in user.aliases:
             del self._aliases[alias]
-        user.changes += 1
+        self.world.changed(user)
         user.slots.clear()  # the ring may hold the user for a while yet
 
     def _unlink(self, alias: Alias) -> None:
         user = self._users[self._aliases.pop(alias)]
-        user.changes += 1
+        self.world.changed(user)
         user.aliases.discard(alias)
 
     def lead(self, key: str, value: str) -> str | None:

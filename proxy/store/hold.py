@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Protocol
 
 from proxy.core.model import Entry, Ref
 from proxy.core.offers import HeldEntry
 from proxy.store.localfences import LocalFences
-from proxy.store.slot import HeldUser, Slot
+from proxy.store.slot import HeldUser, Slot, World
 
 
 class Keeper(Protocol):
     """The memory that holds them."""
 
     fences: LocalFences
+    world: World
     used: Callable[[str], None]
     """Is told of each read."""
 
@@ -29,7 +31,7 @@ class Held:
     While nothing of the user has changed, nothing but the fences and the clocks can say otherwise.
     """
 
-    __slots__ = ("_keeper", "_seen", "_timed", "_trusted", "places", "user")
+    __slots__ = ("_keeper", "_seen", "_timed", "places", "source", "trusted", "user")
 
     def __init__(
         self,
@@ -39,9 +41,10 @@ class Held:
         trusted: Callable[[], bool] | None = None,
     ) -> None:
         self._keeper = keeper
+        self.source = keeper.world
         self.user = user
         self.places = places
-        self._trusted = trusted
+        self.trusted = trusted
         self._note()
 
     @property
@@ -57,11 +60,11 @@ class Held:
         """Both as one, which costs no more to ask; None where they are of two users."""
         if not isinstance(other, Held) or other.user is not self.user:
             return None
-        return Held(self._keeper, self.user, (*self.places, *other.places), self._trusted)
+        return Held(self._keeper, self.user, (*self.places, *other.places), self.trusted)
 
     def stands(self, now: float) -> bool:  # noqa: ARG002 - the offer looks at the wall clock itself
         """The lease on the feed and the memory's own clock are read here, on each hit (design §7.5)."""
-        if self._trusted is not None and not self._trusted():
+        if self.trusted is not None and not self.trusted():
             return False
         user, keeper = self.user, self._keeper
         if user.changes != self._seen or self._timed or keeper.fences.standing:
@@ -69,8 +72,15 @@ class Held:
                 if not keeper.keeps(ref, user, slot):
                     return False
             self._note()
-        keeper.used(user.id)
         return True
+
+    def touch(self) -> None:
+        """See Hold."""
+        self._keeper.used(self.user.id)
+
+    def lasts(self) -> float:
+        """See Hold."""
+        return 0.0 if self._timed or self._keeper.fences.standing else math.inf
 
     def _note(self) -> None:
         self._seen = self.user.changes

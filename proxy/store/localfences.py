@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections import Counter
 
 from proxy.core.model import Batch, Ref
+from proxy.store.slot import World
 
 
 class LocalFences:
-    """Counts the writes under way by user and by alias; several writers may be at one user."""
+    """Counts the writes under way by user and by alias; several writers may be at one user.
 
-    __slots__ = ("_aliases", "_everybody", "_users", "standing")
+    `world` is told of each fence that is raised.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_aliases", "_everybody", "_users", "_world", "standing")
+
+    def __init__(self, world: World | None = None) -> None:
+        self._world = world or World()
         self._users: Counter[str] = Counter()
         self._aliases: Counter[tuple[str, str]] = Counter()
         self._everybody = 0
@@ -21,6 +26,7 @@ class LocalFences:
 
     def add(self, batch: Batch) -> None:
         """Raises a fence around what `batch` names."""
+        self._world.generation += 1
         self.standing += 1
         self._users.update(batch.users)
         self._aliases.update(batch.aliases)

@@ -93,6 +93,20 @@ class HeldUser:
         return over
 
 
+class World:
+    """Counts what changes in a memory, of any user: while it stands still, what was found there is there."""
+
+    __slots__ = ("generation",)
+
+    def __init__(self) -> None:
+        self.generation = 0
+
+    def changed(self, user: HeldUser) -> None:
+        """Something was done to that user."""
+        user.changes += 1
+        self.generation += 1
+
+
 @dataclass(frozen=True, slots=True)
 class TieredStats:
     """The tiers' counters; `outages` since the start, `pending` evictions now, `restarts` noticed."""

@@ -6,13 +6,14 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from proxy.core.resourcekeys import is_resource
-from proxy.store.slot import HeldUser
+from proxy.store.slot import HeldUser, World
 
 
 class Tables:
     """`users` are bounded by their number, `resources` by their bytes (`full`)."""
 
-    def __init__(self, max_resource_bytes: int) -> None:
+    def __init__(self, max_resource_bytes: int, world: World) -> None:
+        self._world = world
         self.users: OrderedDict[str, HeldUser] = OrderedDict()
         self.resources: OrderedDict[str, HeldUser] = OrderedDict()
         self.bytes = 0
@@ -41,7 +42,7 @@ class Tables:
     def cap(self, until: float) -> None:
         """Ends all that is held at that monotonic second at the latest."""
         for user in self:
-            user.changes += 1
+            self._world.changed(user)
             user.earliest = 0.0
             for slot in user.slots.values():
                 slot.until = until if slot.until is None else min(slot.until, until)
@@ -49,7 +50,7 @@ class Tables:
     def clear(self) -> None:
         """Nothing is held any more."""
         for user in self:
-            user.changes += 1
+            self._world.changed(user)
         self.users.clear()
         self.resources.clear()
         self.bytes = self._resource_bytes = 0

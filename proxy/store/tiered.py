@@ -105,7 +105,7 @@ class TieredStore:
     def hold(self, ref: Ref) -> Held | None:
         """See Store; only of what memory holds, and good while memory may be used."""
         found = self.memory.hold(ref) if self._remembers else None
-        return None if found is None else found.behind(self._may_remember)
+        return found if found is None or self._feed is None else found.behind(self._may_remember)
 
     def _may_remember(self) -> bool:
         return self._remembers

@@ -12,12 +12,13 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.core.model import Batch
+from proxy.core.model import Batch, Ref
 from proxy.core.tokenkeys import Key, KeySet
 from proxy.fastpath import LONGEST, Replays
 from proxy.store.codec import is_note
@@ -134,6 +135,118 @@ async def test_fast_hits_are_counted() -> None:
         assert 5 == after["requests"]["lookup"] - before["requests"]["lookup"]
         assert 5 == after["x_cache"]["HIT"] - before["x_cache"]["HIT"]
         assert 5 == after["tiers"]["memory"] - before["tiers"]["memory"]
+
+
+BATCH = get("/users?ids=3,1,2")
+
+
+async def ready_batch(at: Bench, c: Client) -> bytes:
+    """A batch that is ready; the walk's answer."""
+    for ids in ("1,2,3", "3,2,1", "2,3,1"):
+        await at.get(f"/users?ids={ids}")
+    walked = await c.ask(BATCH)
+    assert b"X-Cache: HIT" in walked, walked
+    return walked
+
+
+async def test_a_batch_is_the_walks_byte_for_byte() -> None:
+    """The oldest of its users is its Age; it is counted as a batch."""
+    async with bench() as at, client(at) as c:
+        walked = await ready_batch(at, c)
+        before = at.app.telemetry.stats()["requests"]["batch"]
+        async with counting(at, 3):
+            again = [await c.ask(BATCH) for _ in range(3)]
+        assert {_MOVING.sub(b"", walked)} == {_MOVING.sub(b"", one) for one in again}
+        await c.ask(BATCH)
+        assert before + 1 == at.app.telemetry.stats()["requests"]["batch"]
+
+
+async def test_the_times_of_a_batch_are_those_of_its_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which one is older than the others: it ends first, too."""
+    clock = [0.0]
+    monkeypatch.setattr("proxy.fastpath.time", lambda: time.time() + clock[0])
+    async with bench() as at, client(at) as c:
+        await ready_batch(at, c)
+        store: Any = at.app.cache.store
+        for number, older in ((1, 20.4), (2, 7.7), (3, 0.0)):
+            user = store._users[str(number)]
+            slot = user.slots["users"]
+            changed = {"stored": slot.entry.stored - older, "expires": slot.entry.expires - older}
+            entry = msgspec.structs.replace(slot.entry, **changed)
+            assert None is store.put(Ref("id", str(number), "users"), entry, store.begin())
+        walked = await c.ask(BATCH)
+        assert b"\r\nAge: 20\r\n" in walked
+        async with counting(at, 2):
+            assert re.search(rb"\r\nAge: 2[01]\r\n", await c.ask(BATCH))
+            clock[0] = 100.0
+            later = await c.ask(BATCH)
+        assert re.search(rb"\r\nAge: 12[01]\r\n", later), later
+        assert re.search(rb"; ttl=1(79|78)\r\n", later), later
+        clock[0] = 280.0
+        async with counting(at, 0):
+            await c.ask(BATCH)
+
+
+async def test_a_batch_ends_with_each_of_its_users() -> None:
+    """Evicted, fenced, refilled or written: the next request of the batch is walked."""
+    async with bench() as at, client(at) as c:
+        store: Any = at.app.cache.store
+        await ready_batch(at, c)
+        async with counting(at, 1):
+            await c.ask(BATCH)
+        await store.evict(["2"])
+        async with counting(at, 0):
+            assert b"X-Cache: HIT" not in await c.ask(BATCH)
+        await ready_batch(at, c)
+        fence = await store.fence(Batch(("3",)))
+        async with counting(at, 0):
+            await c.ask(BATCH)
+        await store.settle(fence, None)
+        await ready_batch(at, c)
+        await at.ask("PUT", "/profile", token=ALICE, json={"bio": "changed"})
+        async with counting(at, 0):
+            assert b"changed" in await c.ask(BATCH)
+        await ready_batch(at, c)
+        await at.get("/users/1", headers={"Cache-Control": "no-cache"})
+        async with counting(at, 0):
+            await c.ask(BATCH)
+
+
+async def test_a_batch_ends_with_what_was_known_of_the_order() -> None:
+    """Upstream answers in another order now: what it wrote before is nobody's answer any more."""
+    async with bench() as at, client(at) as c:
+        await ready_batch(at, c)
+        ready = next(one for one in replays(at)._ready.values() if one.offer.users == 3)
+        rules: Any = ready.offer.holds[-1].source
+        rules.learn(["1", "2"], ["2", "1"], b"[2,1]", [b"2", b"1"])
+        async with counting(at, 0):
+            await c.ask(BATCH)
+
+
+async def test_batches_count_by_their_users() -> None:
+    """One of three takes the room of three; one that is larger than all the room is not kept."""
+    async with bench(env={"MEMORY_CACHE_ENTRIES": "3"}) as at, client(at) as c:
+        await ready_batch(at, c)
+        for number in (1, 2, 3):
+            await warm(c, get(f"/users/{number}"))
+        assert 6 == sum(one.offer.users for one in replays(at)._ready.values())
+        await warm(c, get("/users/1", "X-N: 1"))
+        assert 4 == sum(one.offer.users for one in replays(at)._ready.values())
+
+
+async def test_a_whole_answer_is_kept_for_its_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not longer, and not where the clock was set back; Age and ttl are those of each moment."""
+    clock = [0.0]
+    monkeypatch.setattr("proxy.fastpath.time", lambda: time.time() + clock[0])
+    async with bench() as at, client(at) as c:
+        await warm(c, get("/users/1"))
+        seen = []
+        for shift in (0.0, 2.0, 4.5, 60.0, 7.0):
+            clock[0] = shift
+            age = re.search(rb"\r\nAge: (\d+)\r\n", await c.ask(get("/users/1")))
+            assert age is not None
+            seen.append(int(age[1]) - int(shift))
+        assert set(seen) <= {0, 1}, seen
 
 
 async def test_names_of_requests_do_not_matter() -> None:

@@ -46,6 +46,7 @@ def test_a_hold_stands_as_long_as_a_look_up_finds_it(steps: list[tuple[object, .
     places = [Ref("id", user, slot) for user in USERS for slot in SLOTS]
     places += [Ref("email", mail, slot) for mail in MAILS for slot in SLOTS]
     held: dict[tuple[tuple[Ref, ...], tuple[int, ...]], tuple[tuple[Entry, ...], Held]] = {}
+    sure: dict[int, tuple[int, float]] = {}
     for step in steps:
         match step:
             case ("put", str(user), str(slot), mail):
@@ -72,6 +73,10 @@ def test_a_hold_stands_as_long_as_a_look_up_finds_it(steps: list[tuple[object, .
             case ("wall", float(seconds)):
                 wall[0] += seconds
         for (refs, _), (entries, hold) in held.items():
+            generation, lasts = sure.pop(id(hold), (-1, 0.0))
+            if hold.source.generation == generation and wall[0] < lasts:
+                assert hold.stands(wall[0]), (refs, step)
+                assert hold.lasts() >= lasts, (refs, step)
             # A copy whose time is up by the wall clock is for the offer to turn down, until a look-up does.
             stood = hold.stands(wall[0]) and all(one.dead > wall[0] for one in entries)
             found = [memory.look(ref) for ref in refs]
@@ -80,6 +85,8 @@ def test_a_hold_stands_as_long_as_a_look_up_finds_it(steps: list[tuple[object, .
             )
             assert finds == stood, (refs, step)
             assert finds == hold.stands(wall[0]), (refs, step)
+            if finds:
+                sure[id(hold)] = hold.source.generation, hold.lasts()
         fresh = [(ref, hold) for ref in places if (hold := memory.hold(ref)) is not None]
         both = [
             ((ref, other), joined)

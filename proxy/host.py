@@ -1,0 +1,43 @@
+"""The server as its connections see it."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+from proxy.core.edgesettings import EdgeSettings, LimitSettings
+from proxy.core.errors import ClientError
+from proxy.core.model import Request
+from proxy.fastpath import Replays
+
+Client = TypeVar("Client", contravariant=True)
+
+
+class Host(Protocol[Client]):
+    """What a connection asks of the server."""
+
+    limits: LimitSettings
+    edge: EdgeSettings
+    replays: Replays | None
+
+    def opened(self, client: Client) -> bool:
+        """Counts the connection. False: there are too many."""
+        ...
+
+    def closed(self, client: Client) -> None:
+        """Counts it no more."""
+        ...
+
+    async def serve(self, client: Client, request: Request, *, keep_alive: bool) -> bool:
+        """Answers; whether the connection may go on. Raises ConnectionError where the client is gone."""
+        ...
+
+    def refuse(self, client: Client, error: ClientError) -> None:
+        """Answers what is no request, and ends the connection."""
+        ...
+
+
+class Overloaded(ClientError):
+    """One connection too many."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "overloaded", "Too many connections are open; come again later.")
