@@ -38,7 +38,6 @@ class Client(Duplex):
         "_checked",
         "_head",
         "_host",
-        "_idle",
         "_scheme",
         "_task",
         "deaf",
@@ -49,7 +48,6 @@ class Client(Duplex):
 
     def __init__(self, host: Host[Client]) -> None:
         self._host = host
-        self._idle = host.limits.idle_timeout
         super().__init__(host.limits.body_timeout)
         self.peer: str | None = None
         self.trusted = True
@@ -174,7 +172,7 @@ class Client(Duplex):
                     self._buffer = self._buffer[2:]
             buffer = self._buffer
             if not buffer:
-                self._arm(self._idle, self.close)
+                self._arm(self._host.limits.idle_timeout, self.close)
                 return
             end = buffer.find(HEAD_END, max(self._checked - 3, 0)) + 4
             if end < 4:
@@ -198,7 +196,7 @@ class Client(Duplex):
             if ready is not None:
                 transport.write(ready)
                 # What is armed between requests is the end of an idle connection.
-                self._due = self._loop.time() + self._idle
+                self._due = self._loop.time() + self._host.limits.idle_timeout
                 return True
         self._walk(head)
         return False
