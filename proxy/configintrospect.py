@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 
 from proxy.configfile import Node, Reader
-from proxy.configvalues import choice, dotted, one_of, quoted, text_value
+from proxy.configvalues import choice, dotted, duration, one_of, quoted, text_value
 from proxy.core.introspection import MEMBERS
 from proxy.core.redaction import Redactor
 from proxy.core.settings import Answer, Introspect, Template, UserModel
 from proxy.core.template import path_variables, query_variables
-from proxy.core.tokenplace import TokenPlace, Where
+from proxy.core.tokenplace import HEADER, TokenPlace, Where
 
 # RFC 7662 §2.2 has a name for it, and nothing else of a user.
 USERNAME = "username"
 _BUILT = ("fields", "claims")
+_FORM = ("form", "caller_ttl")
+TOKEN = "token"  # RFC 7662 §2.1
+CALLER_TTL = 60.0
+_PARAMETER = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def read_introspect(
@@ -28,7 +33,7 @@ def read_introspect(
     token_from: TokenPlace,
 ) -> Introspect | None:
     """The block, checked against the others."""
-    table = reader.table(node, ("answer", "view", "subject", *_BUILT))
+    table = reader.table(node, ("answer", "view", "subject", *_BUILT, *_FORM))
     answer = reader.required(table, "answer", _answer, None, "view")
     view = reader.required(table, "view", one_of("view", views), "", "users")
     nowhere: tuple[str, ...] = ()
@@ -43,7 +48,14 @@ def read_introspect(
     for name in _BUILT:
         if name in table and answer not in (Answer.RFC7662, None):
             reader.wrong(table.members[name], "is for answers that are built here; give answer: rfc7662")
-    _check_variables(reader, node, template, token_from)
+    posted = template.methods == {"POST"}
+    for name in _FORM:
+        if name in table and not posted:
+            reader.wrong(table.members[name], "is for POST, where the token is in a form; give match: POST …")
+    if "caller_ttl" in table and not has_tokens:
+        # Each answer is one caller's, so nobody is remembered.
+        reader.wrong(table.members["caller_ttl"], "is for tokens that are proven here; remove it")
+    _check_variables(reader, node, template, HEADER if posted else token_from)
     if not answer or not view:
         return None
     redactor = Redactor(user.secrets)
@@ -58,6 +70,8 @@ def read_introspect(
         opaque=() if has_tokens else (subject,) if subject else (("sub",), user.id),
         fields=fields if "fields" in table or answer is not Answer.RFC7662 else (USERNAME,),
         claims=claims,
+        form=reader.value(table, "form", _parameter, TOKEN) if posted else "",
+        caller_ttl=reader.value(table, "caller_ttl", duration, CALLER_TTL) if posted else 0.0,
     )
 
 
@@ -94,6 +108,12 @@ def _claim(redactor: Redactor) -> Callable[[str], str]:
         return _innocent(redactor, text)
 
     return read
+
+
+def _parameter(text: str) -> str:
+    if _PARAMETER.fullmatch(text) is None:
+        raise ValueError(f"{quoted(text)} is not the name of a parameter; give e.g. token")
+    return text
 
 
 def _innocent(redactor: Redactor, text: str) -> str:

@@ -87,8 +87,9 @@ def _route(reader: Reader, node: Node, blocks: Blocks) -> Route | None:
                 reader.wrong(
                     table.members[name], "is for lookup, introspect and resource routes only; remove it"
                 )
-    elif template.methods != {"GET"}:
-        reader.wrong(table.members["match"], f"{given[0]} routes answer reads; the method must be GET")
+    elif template.methods != {"GET"} and not (given[0] == "introspect" and template.methods == {"POST"}):
+        also = ", or POST for a token in a form" if given[0] == "introspect" else ""
+        reader.wrong(table.members["match"], f"{given[0]} routes answer reads; the method must be GET{also}")
     callers = read_callers(reader, table, given[0], has_tokens=blocks.has_tokens)
     secrets = reader.value(table, "secrets", _secrets, SecretsRule.STRIP)
     if action is None:

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET
 
-from proxy.configshapebase import Dotted, Text, Unset, told
+from proxy.configshapebase import Dotted, Duration, Text, Unset, told
 
 
 class Introspect(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Answers about the caller's token."""
+    """Answers about a token: the caller's, or with `match: POST …` that in a form (RFC 7662 §2.1)."""
 
     answer: Annotated[
         Literal["view", "upstream", "rfc7662"],
@@ -42,6 +42,27 @@ class Introspect(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
             told(
                 "What an `rfc7662` answer shows of the user. Default: `[username]`.",
                 ["username", "email"],
+            ),
+        ]
+        | Unset
+    ) = UNSET
+    form: (
+        Annotated[
+            Text,
+            told(
+                "With `match: POST …`: the token's parameter in the form. Default: `token`.",
+                "token",
+            ),
+        ]
+        | Unset
+    ) = UNSET
+    caller_ttl: (
+        Annotated[
+            Duration,
+            told(
+                "With `match: POST …`: how long callers whom the service answered are answered from here. "
+                "Default: `60s`; 0s: `view` and `rfc7662` are forwarded each time.",
+                "60s",
             ),
         ]
         | Unset

@@ -22,6 +22,7 @@ from proxy.core.routing import OTHER_SAFE, READS, Match, Router
 from proxy.core.settings import Introspect, Lookup, Pass, Resource, Write
 from proxy.steps.batch import Batches, batch
 from proxy.steps.exchange import Exchange, Services, send
+from proxy.steps.forms import with_form
 from proxy.steps.introspect import introspect
 from proxy.steps.invalidate import invalidating
 from proxy.steps.lookup import lookup
@@ -84,15 +85,18 @@ class Pipeline:
             outcome.refused, outcome.reason = True, Reason.MAX_FORWARDS
             return maxforwards.options_reply()
         request = onward
-        safe = request.method in READS or request.method in OTHER_SAFE
-        if (not safe or has_override(request.headers)) and self.router.is_resource(request.target):
-            # Whatever serves it: what is stored of its URL goes with its success.
-            return await invalidating(self.services, request, outcome, lambda: self._route(request, outcome))
-        return await self._route(request, outcome)
-
-    async def _route(self, request: Request, outcome: Outcome) -> Reply:
         match = self.match(request.method, request.target, request.headers)
-        if match is None:
+        overridden = has_override(request.headers)
+        safe = request.method in READS or request.method in OTHER_SAFE or _asks(match)
+        if (not safe or overridden) and self.router.is_resource(request.target):
+            # Whatever serves it: what is stored of its URL goes with its success.
+            return await invalidating(
+                self.services, request, outcome, lambda: self._route(request, match, outcome)
+            )
+        return await self._route(request, match, outcome)
+
+    async def _route(self, request: Request, match: Match | None, outcome: Outcome) -> Reply:
+        if match is None or not match.exact:
             outcome.reason = Reason.NO_ROUTE
             return await send(self.services, request, outcome, switch=True)
         outcome.route = match.route.name
@@ -108,13 +112,16 @@ class Pipeline:
             outcome.reason = Reason.MODE_OFF
             return await x.forward()
         outcome.kind = kind_of(action)
-        why = unkeyed(request)
+        form = isinstance(action, Introspect) and bool(action.form)
+        why = unkeyed(request, form=form)
         if self.services.rollout.mode is Mode.SHADOW:
-            # Resources are shown as they are and not kept: what they would have been is not compared.
-            skipped = Reason.SHADOW if isinstance(action, Resource) else why
+            # Resources and forms go on as they are: what their answers would have been is not compared.
+            skipped = Reason.SHADOW if form or isinstance(action, Resource) else why
             return await shadow(x, self._answer, skipped)
         if isinstance(action, Resource):
             return await resource(x, action, why)
+        if isinstance(action, Introspect) and form and why is None:
+            x, why = await with_form(x, action)
         if why is not None:
             return await bypass(x, why)
         return await self.samples(x, self._answer)
@@ -136,9 +143,16 @@ class Pipeline:
     def match(self, method: str, target: str, headers: Headers) -> Match | None:
         """The route of a request; one whose real method may hide in a header is a write on its path."""
         match = self.router.match(method, target)
-        if method in READS and has_override(headers):
+        if (method in READS or _asks(match)) and has_override(headers):
             return self.router.match_write_path(target) or match
         return match
+
+
+def _asks(match: Match | None) -> bool:
+    """Whether it is a question although its method is no read."""
+    if match is None or not match.exact:
+        return False
+    return isinstance(match.route.action, Introspect) and bool(match.route.action.form)
 
 
 def kind_of(action: Lookup | Introspect | Resource) -> str:
@@ -150,9 +164,12 @@ def kind_of(action: Lookup | Introspect | Resource) -> str:
     return "batch" if action.many else "lookup"
 
 
-def unkeyed(request: Request) -> Reason | None:
-    """What makes a GET mean something that no key holds (design §7.8), if anything does."""
-    if request.body is not None:
+def unkeyed(request: Request, *, form: bool = False) -> Reason | None:
+    """What makes a request mean something that no key holds (design §7.8), if anything does.
+
+    `form`: its body is looked at elsewhere.
+    """
+    if request.body is not None and not form:
         return Reason.REQUEST_BODY
     if has_override(request.headers):
         return Reason.OVERRIDE_HEADER

@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (0, ("__init__",)),
     (1, ("config*",)),
     (1, ("telemetry", "checks")),
+    (0, ("askers",)),
     (0, ("histogram",)),
     (1, ("requestlog",)),
     (1, ("rollout",)),

@@ -25,6 +25,7 @@ class Rules(msgspec.Struct, frozen=True):
     `credentials_checked`: the route's access rule was applied to this caller, so RFC 9111 §3.5 is met by
     it. `private`: the copy is one caller's. `per_token`: the answer belongs to one token and need not be a
     user. `opaque`: nothing but the answer says whose token it is, under one of these paths, and when it ends.
+    `sent`: the token, and what else is stored nowhere, not even where an answer repeats it.
     """
 
     view: View
@@ -37,6 +38,7 @@ class Rules(msgspec.Struct, frozen=True):
     token_exp: float | None = None
     private: bool = False
     credential_headers: tuple[str, ...] = ()
+    sent: tuple[str, ...] = ()
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -87,7 +89,7 @@ def admit(
         authorized_by_rule=rules.credentials_checked,
         now=now,
         asked=asked,
-        token_exp=_opaque_exp(document) if rules.opaque else rules.token_exp,
+        token_exp=_end(rules, document),
         negative_allowed=not rules.per_token,
         private=rules.private,
         credential_headers=rules.credential_headers,
@@ -99,9 +101,10 @@ def admit(
         return skip(whose)
     if reflects_host(request_headers, body):
         return skip(Reason.HOST_REFLECTED)
-    if not (rules.private or rules.per_token) and reflected(
-        request_headers, rules.credential_headers, body, *(value for _, value in reply.headers)
-    ):
+    said = (body, *(value for _, value in reply.headers))
+    if not rules.private and reflected(request_headers, rules.credential_headers, *said):
+        return skip(Reason.CREDENTIALS_REFLECTED)
+    if any(sent.encode("utf-8", "surrogatepass") in text for sent in rules.sent for text in said):
         return skip(Reason.CREDENTIALS_REFLECTED)
     entry = Entry(
         user_id=whose.user_id or None,
@@ -156,10 +159,15 @@ def _whose_token(rules: Rules, ref: Ref, document: Any) -> Identified | Reason:
     return Identified(named.pop(), {ref.key: ref.value}, None) if len(named) == 1 else Reason.NOT_A_USER
 
 
-def _opaque_exp(document: Any) -> float | None:
-    """RFC 7662 §2.2. What can't be read as a time is one that is over."""
-    exp = document.get("exp") if isinstance(document, dict) else None
-    return None if exp is None else float(exp) if is_time(exp) else 0.0
+def _end(rules: Rules, document: Any) -> float | None:
+    """When the token ends, by itself or by what the answer says of it (RFC 7662 §2.2)."""
+    exp = document.get("exp") if isinstance(document, dict) and rules.per_token else None
+    if exp is None:
+        return rules.token_exp
+    if not is_time(exp):
+        # Of an opaque token nothing else is known. What can't be read as a time is one that is over.
+        return 0.0 if rules.opaque else rules.token_exp
+    return float(exp) if rules.token_exp is None else min(float(exp), rules.token_exp)
 
 
 def whose_user(model: UserModel, view: View, ref: Ref | None, document: Any) -> Identified | Reason:

@@ -11,7 +11,7 @@ from proxy.core.headers import Headers
 ALWAYS = ("authorization", "cookie")
 
 # Shorter ones occur by chance.
-_SHORTEST = 8
+SHORTEST = 8
 
 
 def has_credentials(headers: Headers, more: Iterable[str] = ()) -> bool:
@@ -44,5 +44,5 @@ def reflected(headers: Headers, more: Iterable[str], *texts: bytes) -> bool:
     secrets = {line for name in ("cookie", *more) for line in headers.get_all(name)}
     # `Bearer x` or `Basic x`: services repeat the x.
     secrets |= {word for line in headers.get_all("authorization") for word in line.split(" ")[1:]}
-    needles = [one.encode("utf-8", "surrogatepass") for one in secrets if len(one) >= _SHORTEST]
+    needles = [one.encode("utf-8", "surrogatepass") for one in secrets if len(one) >= SHORTEST]
     return any(needle in text for needle in needles for text in texts)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from proxy.core.matching import NEVER, Exact, Index, Loose, Parameters
-from proxy.core.settings import Lookup, Pass, Resource, Route, Write
+from proxy.core.settings import Introspect, Lookup, Pass, Resource, Route, Write
 from proxy.core.spelling import Value, paths, query
 from proxy.core.template import parse_template
 
@@ -22,13 +22,15 @@ OTHER_SAFE = frozenset({"OPTIONS", "TRACE"})
 class Match(msgspec.Struct, frozen=True):
     """The route of a request and the decoded values of its variables (tuples for `list`).
 
-    `implied`: a write on the path of a look-up, without a route of its own. On a write, a variable is missing
+    `implied`: a write on the path of a look-up, without a route of its own. `exact` is False where a request
+    that is no read is spelled otherwise than the route that it may be for. On a write, a variable is missing
     from `values` where its parameter is, or where servers disagree on what its spelling means.
     """
 
     route: Route
     values: dict[str, Value]
     implied: bool = False
+    exact: bool = True
 
     def __repr__(self) -> str:
         # Values may be e-mail addresses and phone numbers.
@@ -38,7 +40,7 @@ class Match(msgspec.Struct, frozen=True):
 class Router:
     """Finds the route of a request; the first of the file wins. Keeps nothing of a request."""
 
-    __slots__ = ("_exact", "_explicit", "_implied", "_loose_reads", "_resources")
+    __slots__ = ("_exact", "_explicit", "_implied", "_loose_reads", "_posted", "_resources")
 
     def __init__(self, routes: Iterable[Route]) -> None:
         numbered = list(enumerate(routes))
@@ -49,7 +51,10 @@ class Router:
             self._exact[method] = Index(Exact(*p) for p in mine if not isinstance(p[1].action, Write))
             self._loose_reads[method] = Index(Loose(*p) for p in mine if isinstance(p[1].action, Write))
         # A look-up is answered from the cache, so only a read may ever reach it.
-        self._explicit = Index(Loose(*p) for p in numbered if isinstance(p[1].action, Write | Pass))
+        self._explicit = Index(
+            Loose(*p) for p in numbered if isinstance(p[1].action, Write | Pass) or _posted(p[1])
+        )
+        self._posted = Index(Exact(*p) for p in numbered if _posted(p[1]))
         self._resources = Index(Loose(*p) for p in numbered if isinstance(p[1].action, Resource))
         self._implied = Index(Loose(*p) for p in numbered if isinstance(p[1].action, Lookup))
 
@@ -65,7 +70,11 @@ class Router:
                 found += explicit
             else:
                 found += self._match_implied(path, parameters)
-        return _agreed(found)
+        match = _agreed(found)
+        if match is None or not _posted(match.route):
+            return match
+        exact = _first_exact(self._posted, target)
+        return Match(match.route, {}, exact=exact is not None and exact.match.route is match.route)
 
     def is_resource(self, target: str) -> bool:
         """Whether a GET of this target, in some spelling of it, may be answered as a resource."""
@@ -81,7 +90,7 @@ class Router:
         return _agreed([one for path in paths(target) for one in self._match_implied(path, parameters)])
 
     def _match_read(self, method: str, target: str) -> Match | None:
-        answered = self._match_exact(method, target)
+        answered = _first_exact(self._exact[method], target)
         index = self._loose_reads[method]
         # Most files have no read that writes, or name it last: then reads cost nothing more.
         if index.earliest < (answered.order if answered else NEVER):
@@ -91,19 +100,6 @@ class Router:
             if found:
                 return found
         return answered.match if answered else None
-
-    def _match_exact(self, method: str, target: str) -> _Ranked | None:
-        path, question, parameters = target.partition("?")
-        segments = path.split("/", 2)
-        if len(segments) < 2:
-            return None
-        # An empty query is another spelling of none at all.
-        pairs = parameters.split("&") if question else []
-        for route in self._exact[method].candidates(path.count("/"), segments[1]):
-            values = route.values(path, pairs)
-            if values is not None:
-                return _Ranked(route.order, Match(route.route, values))
-        return None
 
     def _match_implied(self, path: tuple[str, ...], parameters: Parameters) -> list[_Ranked]:
         by_path: list[_Ranked] = []
@@ -124,6 +120,20 @@ class _Ranked(NamedTuple):
     match: Match
 
 
+def _first_exact(index: Index[Exact], target: str) -> _Ranked | None:
+    path, question, parameters = target.partition("?")
+    segments = path.split("/", 2)
+    if len(segments) < 2:
+        return None
+    # An empty query is another spelling of none at all.
+    pairs = parameters.split("&") if question else []
+    for route in index.candidates(path.count("/"), segments[1]):
+        values = route.values(path, pairs)
+        if values is not None:
+            return _Ranked(route.order, Match(route.route, values))
+    return None
+
+
 def _first(
     index: Index[Loose], path: tuple[str, ...], parameters: Parameters, method: str | None = None
 ) -> list[_Ranked]:
@@ -140,7 +150,7 @@ def _agreed(found: list[_Ranked]) -> Match | None:
     if not found:
         return None
     best = min(found, key=lambda one: (_caution(one.match), one.order)).match
-    writes = [one.match for one in found if not isinstance(one.match.route.action, Pass)]
+    writes = [one.match for one in found if not isinstance(one.match.route.action, Pass | Introspect)]
     alone = all(other.route is best.route for other in writes)
     values = {
         name: value
@@ -161,6 +171,11 @@ def _caution(match: Match) -> int:
             return 2
         case _:
             return 3
+
+
+def _posted(route: Route) -> bool:
+    """Whether it answers from the cache although its method is no read."""
+    return isinstance(route.action, Introspect) and bool(route.action.form)
 
 
 def _reads(route: Route, method: str) -> bool:

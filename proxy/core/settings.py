@@ -151,7 +151,8 @@ class Introspect(msgspec.Struct, frozen=True, kw_only=True):
 
     `opaque`: tokens can't be proven here; where the id of the user may stand in upstream's answer.
     `fields` of the user and `claims` of the token are what an RFC 7662 answer shows besides its standard
-    members.
+    members. `form`: the token is this parameter of a form (POST), else it is where all tokens are; who was
+    allowed to ask by it is remembered for `caller_ttl`.
     """
 
     answer: Answer
@@ -159,6 +160,8 @@ class Introspect(msgspec.Struct, frozen=True, kw_only=True):
     opaque: tuple[tuple[str, ...], ...] = ()
     fields: tuple[str, ...] = ()
     claims: tuple[str, ...] = ()
+    form: str = ""
+    caller_ttl: float = 0.0
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

@@ -56,11 +56,13 @@ def carried(x: Exchange) -> Carried:
 
 def identify(x: Exchange) -> Identity | Rejected | Unproven | None:
     """The caller by their bearer token; None where there is none, or no `tokens` block to prove it with."""
+    return proven(x, carried(x)) if x.services.verifier is not None else None
+
+
+def proven(x: Exchange, token: Carried) -> Identity | Rejected | Unproven | None:
+    """Whose token this is; None as above."""
     verifier, now = x.services.verifier, x.services.now()
-    if verifier is None:
-        return None
-    token = carried(x)
-    if token is None:
+    if verifier is None or token is None:
         return None
     if isinstance(token, Unproven):
         return token
@@ -156,12 +158,12 @@ async def admitted(x: Exchange) -> Caller:
     owner = None
     if access is Access.OWNER and not (route.allow is not None and holds(route.allow, identity.claims)):
         owner = identity.user_id
-    caller = await _judged(x, identity)
+    caller = await judged(x, identity)
     exp = identity.exp if copy else None
     return replace(caller, owner=owner, copy=copy, private=bool(copy), exp=exp)
 
 
-async def _judged(x: Exchange, identity: Identity) -> Caller:
+async def judged(x: Exchange, identity: Identity) -> Caller:
     """Whether a good token is still somebody's: not logged out, and of an active user."""
     state = await token_state(x, identity)
     if state is not None:

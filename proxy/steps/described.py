@@ -6,6 +6,8 @@ Both go when the user is written, so a deactivation ends every token before it i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec.structs import replace
 
 from proxy.core import policy
@@ -26,14 +28,25 @@ from proxy.steps.passing import bypass, not_cached
 _BAD = (Reason.USER_GONE, Reason.USER_INACTIVE)
 
 
-async def described(x: Exchange, action: Introspect, view: View, identity: Identity) -> Reply:
-    """Answers about a token that is good by itself; upstream is asked where nobody here knows its user."""
+async def described(
+    x: Exchange,
+    action: Introspect,
+    view: View,
+    identity: Identity,
+    *,
+    trusted: bool = True,
+    heard: Callable[[Reply], Reply] | None = None,
+) -> Reply:
+    """Answers about a token that is good by itself; upstream is asked where nobody here knows its user.
+
+    So it is where the caller is not `trusted`. `heard` is shown each answer of upstream to this caller.
+    """
     directives = request_directives(x.request.headers)
     if directives.no_store:
         return await bypass(x, Reason.REQUEST_NO_STORE)
     x.outcome.x_cache = XCache.MISS
     seen = x.services.cache.leases.landed
-    reply = await _from_here(x, action, view, identity, directives)
+    reply = await _from_here(x, action, view, identity, directives) if trusted else None
     if reply is not None:
         return reply
     if directives.only_if_cached:
@@ -43,18 +56,24 @@ async def described(x: Exchange, action: Introspect, view: View, identity: Ident
     why = x.outcome.reason or Reason.ABSENT
 
     async def ask(_: Ticket) -> Loaded[Reply]:
+        asked = x.services.now()
         answer = await bypass(x, why)
         x.outcome.x_cache = XCache.MISS
-        return Loaded(answer, _note(x, action, view, identity, answer))
+        if heard is not None:
+            heard(answer)
+        return Loaded(answer, _note(x, action, view, identity, answer, asked))
 
     leases, note = x.services.cache.leases, told_ref(action, identity)
-    alone = directives.no_cache or directives.max_age is not None
+    alone = not trusted or directives.no_cache or directives.max_age is not None
     result = await (leases.alone(note, ask) if alone else leases.fill_once(note, seen, ask))
     if not isinstance(result, Shared):
         return result.value
     # Upstream told somebody else of that user; all else is looked at anew.
     reply = await _from_here(x, action, view, identity, directives)
-    return await bypass(x, why) if reply is None else reply
+    if reply is None:
+        reply = await bypass(x, why)
+        return reply if heard is None else heard(reply)
+    return reply
 
 
 def inactive(x: Exchange) -> Reply:
@@ -129,7 +148,9 @@ async def _from_here(
     return reply if offer is None else replace(reply, offer=offer)
 
 
-def _note(x: Exchange, action: Introspect, view: View, identity: Identity, reply: Reply) -> Entry | None:
+def _note(
+    x: Exchange, action: Introspect, view: View, identity: Identity, reply: Reply, asked: float
+) -> Entry | None:
     """What upstream's answer about a token tells of its user, if it calls the token active.
 
     Where it may not be stored, nothing of it is: that the user is active is no part of it.
@@ -148,6 +169,7 @@ def _note(x: Exchange, action: Introspect, view: View, identity: Identity, reply
             reply_headers=Headers(reply.headers),
             authorized_by_rule=True,
             now=now,
+            asked=asked,
             negative_allowed=False,
             credential_headers=x.services.settings.credential_headers,
         )

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from proxy.askers import Askers
 from proxy.cache import UserCache
 from proxy.checks import Checks
 from proxy.core import forwarding, upgrading
@@ -41,6 +42,7 @@ class Services(msgspec.Struct, frozen=True):
     now: Callable[[], float]
     rollout: Rollout = msgspec.field(default_factory=Rollout)
     checks: Checks = msgspec.field(default_factory=Checks)
+    askers: Askers = msgspec.field(default_factory=Askers)
 
 
 class Exchange(msgspec.Struct, frozen=True):

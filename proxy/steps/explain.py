@@ -115,6 +115,9 @@ async def _resource(x: Exchange, rule: Resource, told: dict[str, Any]) -> dict[s
 
 async def _introspection(x: Exchange, action: Introspect, told: dict[str, Any]) -> dict[str, Any]:
     told["answer"] = action.answer.value
+    if action.form:
+        why = "the token is in the form, and so may be the caller: neither is asked for here"
+        return told | {"form": action.form, "would_be": "UNKNOWN", "reason": None, "why": why}
     if action.opaque:
         place = opaque_ref(x, action)
         if isinstance(place, Reason):

@@ -14,11 +14,21 @@ from proxy.core.model import Found, Reason, Ref, Reply
 from proxy.core.settings import Answer, Introspect
 from proxy.core.tokens import Identity, Rejected, Unproven
 from proxy.steps import body as bodies
-from proxy.steps.callers import Caller, entry_state, good_ref, identify, opaque_name, token_state, user_state
+from proxy.steps.callers import (
+    Caller,
+    carried,
+    entry_state,
+    good_ref,
+    identify,
+    opaque_name,
+    token_state,
+    user_state,
+)
 from proxy.steps.described import described, inactive
 from proxy.steps.exchange import Exchange
 from proxy.steps.lookup import Plan, answer, rules_of
 from proxy.steps.passing import bypass, vouched_bypass
+from proxy.steps.posted import posted
 
 
 async def introspect(x: Exchange, action: Introspect) -> Reply:
@@ -29,6 +39,8 @@ async def introspect(x: Exchange, action: Introspect) -> Reply:
     """
     view = x.services.settings.views[action.view]
     x.outcome.view = view.name
+    if action.form:
+        return await posted(x, action)
     if action.opaque:
         return await opaque(x, action)
     identity = identify(x)
@@ -60,7 +72,7 @@ async def introspect(x: Exchange, action: Introspect) -> Reply:
     if state in (Reason.USER_GONE, Reason.USER_INACTIVE):
         raise _refusal(x, state)
     ref = Ref("id", identity.user_id, f"{view.name}#{identity.token_hash}")
-    rules = rules_of(x, view, Caller(None), per_token=True, exp=identity.exp)
+    rules = rules_of(x, view, Caller(None), per_token=True, exp=identity.exp, sent=_sent(x))
     return await _told(x, action, Plan(ref, view, rules, Caller(None)), gone=False)
 
 
@@ -110,8 +122,13 @@ async def opaque(x: Exchange, action: Introspect) -> Reply:
     if isinstance(ref, Reason):
         return await bypass(x, ref)
     view = x.services.settings.views[action.view]
-    rules = rules_of(x, view, Caller(None), per_token=True, opaque=action.opaque)
+    rules = rules_of(x, view, Caller(None), per_token=True, opaque=action.opaque, sent=_sent(x))
     return await answer(x, Plan(ref, view, rules, Caller(None)))
+
+
+def _sent(x: Exchange) -> tuple[str, ...]:
+    token = carried(x)
+    return (token,) if isinstance(token, str) else ()
 
 
 def opaque_ref(x: Exchange, action: Introspect) -> Ref | Reason:

@@ -22,6 +22,7 @@ from proxy.leases import Loaded, Shared
 from proxy.steps import body as bodies
 from proxy.steps.callers import Caller, admitted, vouch, vouch_ref
 from proxy.steps.exchange import Exchange
+from proxy.steps.forms import FormBody
 from proxy.steps.offers import offered
 from proxy.steps.passing import bypass, not_cached
 
@@ -86,6 +87,7 @@ def rules_of(
     per_token: bool = False,
     exp: float | None = None,
     opaque: tuple[tuple[str, ...], ...] = (),
+    sent: tuple[str, ...] = (),
 ) -> Rules:
     """What this route says about its answers, for the admission."""
     return Rules(
@@ -99,6 +101,7 @@ def rules_of(
         token_exp=exp,
         private=caller.private,
         credential_headers=x.services.settings.credential_headers,
+        sent=sent,
     )
 
 
@@ -269,4 +272,7 @@ def _refresh(x: Exchange, plan: Plan) -> None:
 
 
 def _without_body(request: Request) -> Request:
+    # A form is part of the question, and here already.
+    if isinstance(request.body, FormBody):
+        return replace(request, interim=None)
     return replace(request, method="GET", body=None, interim=None)
