@@ -171,7 +171,7 @@ class Verifier:
         if subject is None:
             return Rejected(Reason.TOKEN_SUBJECT)
         exp = float(claims["exp"]) if "exp" in claims else None
-        return Identity(subject, MappingProxyType(claims), exp, digest)
+        return Identity(subject, MappingProxyType(claims), exp, stands_for(token, digest))
 
     def _claims(self, token: str, keys: KeySet) -> dict[str, Any] | Rejected | Unproven:
         """The signed claims: parts, header, algorithm and signature are good (RFC 7519 §7.2)."""
@@ -255,6 +255,13 @@ class Verifier:
         if identity.claims.get("nbf", latest) > latest or identity.claims.get("iat", latest) > latest:
             return Reason.TOKEN_NOT_YET
         return None
+
+
+def stands_for(token: str, digest: str = "") -> str:
+    """The hash that stands for a JWT and for all its other spellings; `digest` is that of the one at hand."""
+    header = _json_part(token.partition(".")[0].encode()) or {}
+    spelling = jws.one_spelling(token, str(header.get("alg")))
+    return digest if digest and spelling == token else token_hash(spelling)
 
 
 def unproven_claims(token: str) -> dict[str, Any] | None:

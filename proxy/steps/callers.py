@@ -18,7 +18,7 @@ from proxy.core.issuers import blocks_of
 from proxy.core.model import Absent, Entry, Found, Reason, Ref
 from proxy.core.settings import Access
 from proxy.core.tokenplace import Carried, token_of
-from proxy.core.tokens import Identity, Rejected, Unproven, is_time, token_hash, unproven_claims
+from proxy.core.tokens import Identity, Rejected, Unproven, is_time, stands_for, token_hash, unproven_claims
 from proxy.steps.exchange import Exchange
 
 # The slot of a user that says: upstream accepted a token of this user.
@@ -106,7 +106,7 @@ def ending(x: Exchange) -> Identity | None:
     if subject is None:
         return None
     exp = claims.get("exp")
-    return Identity(subject, {}, float(exp) if is_time(exp) else None, token_hash(token))
+    return Identity(subject, {}, float(exp) if is_time(exp) else None, stands_for(token))
 
 
 def until(x: Exchange, identity: Identity) -> float:

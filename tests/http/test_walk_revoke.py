@@ -73,6 +73,17 @@ async def test_the_stub_and_the_proxy_refuse_a_logged_out_token(b: Bench) -> Non
     assert 200 == (await b.get("/auth/me", token=other)).status
 
 
+async def test_a_logged_out_token_is_refused_in_its_other_spelling() -> None:
+    """Padding that the signature does not cover makes no new token of it, before or after it was seen."""
+    async with bench(upstream=Trusting().app()) as trusting:
+        token = token_for(5)
+        for one in (token, f"{token}="):
+            assert 200 == (await state(trusting, one))[0]
+        await trusting.ask("POST", "/auth/logout", token=token)
+        for one in (f"{token}=", token):
+            assert (401, "token-revoked") == await state(trusting, one)
+
+
 async def test_a_revoked_token_opens_no_shared_copy(b: Bench) -> None:
     """access: token forwards it, and the service decides; the copy stays for those who may have it."""
     email = (await b.get("/users/5")).json()["email"]

@@ -8,8 +8,11 @@ from hashlib import sha256
 
 import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import example, given
 from hypothesis import strategies as st
+from jwt.utils import base64url_decode
 
 from proxy.core import jws
 from proxy.core.settings import TokenSettings
@@ -92,3 +95,29 @@ def test_a_token_is_good_only_if_pyjwt_says_so_too(
         # Without a subject a token may be well signed and still be nobody's.
         with pytest.raises((jwt.PyJWTError, AssertionError)):
             assert jwt.decode(token, SECRET, algorithms=["HS256"], options={"verify_sub": False})["sub"]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "curve"), [("ES256", ec.SECP256R1()), ("ES384", ec.SECP384R1()), ("ES512", ec.SECP521R1())]
+)
+def test_one_hash_stands_for_every_spelling_of_a_token(algorithm: str, curve: ec.EllipticCurve) -> None:
+    """The mirrored signature proves the token too, and so does padding: a logout has to end them all."""
+    private = ec.generate_private_key(curve)
+    pem = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    verifier = Verifier(TokenSettings(algorithms=(algorithm,), public_key=pem))
+
+    def hashes(*tokens: str) -> set[str]:
+        proven = [verifier.verify(token, 0.0) for token in tokens]
+        assert all(isinstance(one, Identity) for one in proven), proven
+        return {one.token_hash for one in proven if isinstance(one, Identity)}
+
+    token = jwt.encode({"sub": "5"}, private, algorithm)
+    signed, _, signature = token.rpartition(".")
+    both = base64url_decode(signature)
+    width = len(both) // 2
+    mirrored = both[:width] + (curve.group_order - int.from_bytes(both[width:])).to_bytes(width)
+    spelled = [urlsafe_b64encode(one).decode() for one in (both, mirrored)]
+
+    of_token = hashes(token, *(f"{signed}.{one}" for one in spelled + [one.rstrip("=") for one in spelled]))
+    assert 1 == len(of_token)
+    assert of_token.isdisjoint(hashes(jwt.encode({"sub": "5", "jti": "2"}, private, algorithm)))
