@@ -13,7 +13,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -24,6 +24,7 @@ from proxy.core.model import Batch, Fence, Ref
 from proxy.core.ports import Memory
 from proxy.messages import Listening, Message, about, decode, encode, questions
 from proxy.store.link import Command, Link, Script
+from proxy.store.lives import WEEK_MS
 
 log = logging.getLogger("proxy.feed")
 
@@ -36,6 +37,8 @@ LEASE = 2.0
 RENEW_EVERY = 0.5
 # Clocks of two machines may run apart by this share of a lease; kernels keep them far closer.
 DRIFT = 0.05
+# Who finds that the proxy of a write has died evicts everybody within so many seconds, or another does.
+TAKE_OVER = 10.0
 # After a lost connection the next one is tried after this many seconds.
 RECONNECT_AFTER = 0.1
 
@@ -77,6 +80,8 @@ class Feed:
         self._open: dict[int, Announcement] = {}
         self._task: asyncio.Task[None] | None = None
         self._proven = asyncio.Event()
+        self.orphaned: Callable[[Mapping[bytes, bytes]], object] = _nobody_asks
+        """See ports.Membership."""
         self.lapses = 0
         """Times that memory was given up because the lease was not proven in time."""
         self.announced = 0
@@ -187,12 +192,15 @@ class Feed:
             number = self._numbers
             echo = encode(Message("echo", self.replica, number))
             self._sent[number] = self._clock()
-            lease, life = str(int(self._lease * 1e6)), str(int(self._lease * 30_000))
+            joined = self._proven.is_set()
+            lease = str(int(self._lease * 1e6))
             async with self._link.bounded():
                 server = self._link.process.run_id
-                renewal = RENEW.call(MEMBERS, self.replica, lease, self._own, echo, life, server)
-                (unlisted,) = await self._link.run(renewal)
+                told = (lease, self._own, echo, WEEK_MS, server, str(int(TAKE_OVER * 1e6)))
+                ((unlisted, new, *lost),) = await self._link.run(RENEW.call(MEMBERS, self.replica, *told))
             self._settled = self._clock() + unlisted / 1e6
+            if lost or (new and joined):
+                self.orphaned(dict(zip(lost[::2], lost[1::2], strict=True)))
             await asyncio.sleep(self._renew_every)
 
     async def _take(self, raw: bytes) -> None:
@@ -259,6 +267,10 @@ class Feed:
             "announced": self.announced,
             "waited_out": self.waited_out,
         }
+
+
+def _nobody_asks(_: Mapping[bytes, bytes]) -> None:
+    """Nobody wants to know."""
 
 
 def join(link: Link, memory: Memory, woken: Callable[[str, str, bool], None]) -> Feed:

@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("rollout",)),
     (1, ("logs",)),
     (1, ("systemd",)),
+    (0, ("store.lives",)),
     (1, ("store.link", "store.mux")),
     (1, ("pool", "connection", "replybody", "tunnel")),
     (1, ("dialing",)),

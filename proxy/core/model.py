@@ -211,19 +211,20 @@ Looked = Found | Absent
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Users (by id) and aliases (name, value) that are fenced or evicted together, or everything."""
+    """Users (by id) and aliases (name, value) that are fenced or evicted together, or everything.
+
+    `unnamed`, of a write under way: and users whom nobody can name before its answer.
+    """
 
     users: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     everything: bool = False
+    unnamed: bool = False
 
-    def covers(self, other: Batch) -> bool:
-        """Whether all that `other` names is named here by the same names."""
-        return (
-            not other.everything
-            and set(other.users) <= set(self.users)
-            and set(other.aliases) <= set(self.aliases)
-        )
+    @property
+    def named(self) -> bool:
+        """Whether it names anybody."""
+        return bool(self.users or self.aliases or self.everything)
 
 
 class Fence(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from proxy.core.model import Batch, Entry, Evicted, Fence, Found, Looked, Reason, Ref, Reply, Request, Ticket
@@ -153,7 +153,13 @@ class Memory(Protocol):
 
 
 class Membership(Protocol):
-    """This replica's end of the feed (design §7.5)."""
+    """This replica's end of the feed (design §7.5).
+
+    `orphaned` is told of writes of unnamed users whose proxy has died, by their notes and what these hold
+    now: everybody is to be evicted, and they removed. Of none where such notes may have been lost.
+    """
+
+    orphaned: Callable[[Mapping[bytes, bytes]], object]
 
     @property
     def alive(self) -> bool:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
 from proxy.core.errors import StoreError
 from proxy.core.model import Batch, Evicted, Fence
 from proxy.core.ports import Membership
-from proxy.store.fences import LIFE
+from proxy.store.fences import LIFE, pledge
 from proxy.store.link import Command
 from proxy.store.memory import MemoryStore
 from proxy.store.recovery import Recovery
 from proxy.store.redis import RedisStore
 from proxy.store.writes import NO_FENCE
+
+_log = logging.getLogger("proxy.store")
+_Result = TypeVar("_Result")
 
 
 class Bracket:
@@ -37,7 +41,6 @@ class Bracket:
         self._feed = feed
         self.recovery = recovery
         self._reject = reject
-        self.deliveries: set[asyncio.Task[Evicted]] = set()
         self._renewals: dict[str, asyncio.TimerHandle] = {}
         # Of writes under way; only theirs are renewed.
         self._under_way: set[str] = set()
@@ -45,6 +48,10 @@ class Bracket:
         self._orphans: deque[Fence] = deque(maxlen=10_000)
         # Of writes under way, raised while the shared store could not be told of them.
         self._unraised: dict[str, Fence] = {}
+        # Fences as they stand, where their aliases turned out to lead to more users than the writer knew.
+        self._widened: dict[str, Fence] = {}
+        self._renewing: dict[str, asyncio.Task[Any]] = {}
+        self.deliveries: set[asyncio.Task[Any]] = set()
 
     async def fence(self, batch: Batch) -> Fence:
         """Returns when no replica can answer what `batch` names from memory."""
@@ -57,7 +64,7 @@ class Bracket:
             # set it after all, it is to be lifted when that is back, or the user is cold until it runs out.
             self.recovery.pending.add(batch)
             self.recovery.failed(error, write=True)
-            self._unraised[fence.name] = fence
+            fence = self._unraised[fence.name] = self._widened.pop(fence.name, fence)
             if self._reject:
                 self._ended(fence)
                 self._orphans.append(fence)
@@ -96,36 +103,53 @@ class Bracket:
                 raise
         return bool(self._unraised or self._orphans)
 
-    async def _raise_there(self, fence: Fence) -> None:
-        told = [] if self._feed is None else [self._feed.announcement(fence.batch, fence.name, LIFE)]
+    async def _raise_there(self, fence: Fence, tries: int = 3) -> None:
+        told = []
+        if self._feed is not None and fence.batch.named:
+            told.append(self._feed.announcement(fence.batch, fence.name, LIFE))
         loads = self.redis.link.loads
-        replies = await self.redis.writes.fence(fence, *(one.command for one in told))
+        replies, leads = await self.redis.writes.fence(fence, *(one.command for one in told), seconds=LIFE)
         self._renew_later(fence)
         for one, reply in zip(told, replies, strict=True):
             await one.heard(reply)
         if loads != self.redis.link.loads:
             # The announcement may have come before the fence, and a reader between the two of them.
             await self._announce(fence.batch)
+        await self._widen(fence, leads, tries)
+
+    async def _widen(self, fence: Fence, leads: frozenset[str], tries: int) -> None:
+        """Whoever has a key that the write is about to give away is fenced as well."""
+        if tries and not leads <= set(fence.batch.users) and fence.name in self._under_way:
+            fence = self._widened[fence.name] = self.memory.widened(fence, sorted(leads))
+            await self._raise_there(fence, tries - 1)
 
     def _renew_later(self, fence: Fence) -> None:
         if fence.name not in self._under_way:
             # It ended while its fence was being raised; renewed, that would stand for ever.
             return
+        self._forget_renewal(fence)
         loop = asyncio.get_running_loop()
-        self._renewals[fence.name] = loop.call_later(
-            LIFE / 3, lambda: self._in_background(self._renew(fence))
-        )
+        self._renewals[fence.name] = loop.call_later(LIFE / 3, self._begin_renewal, fence)
 
-    async def _renew(self, fence: Fence) -> Evicted:
+    def _begin_renewal(self, fence: Fence) -> None:
+        task = self._renewing[fence.name] = self._in_background(self._renew(fence))
+        task.add_done_callback(lambda _: self._renewing.pop(fence.name, None))
+
+    async def _renew(self, fence: Fence) -> None:
         """A write takes longer than a third of a fence's life: give it another one."""
-        if fence.name in self._renewals:
-            self._renew_later(fence)
-            try:
-                await self.redis.writes.fence(fence, *self._standing(fence, LIFE))
-            except StoreError as error:
-                self.recovery.pending.add(fence.batch)
-                self.recovery.failed(error, write=True)
-        return Evicted()
+        if fence.name not in self._under_way:
+            return
+        self._renew_later(fence)
+        try:
+            await self.redis.writes.fence(fence, *self._standing(fence, LIFE), seconds=LIFE)
+        except StoreError as error:
+            self.recovery.pending.add(fence.batch)
+            self.recovery.failed(error, write=True)
+
+    def _forget_renewal(self, fence: Fence) -> None:
+        renewal = self._renewals.pop(fence.name, None)
+        if renewal is not None:
+            renewal.cancel()
 
     async def settle(self, fence: Fence, batch: Batch | None, linger: float) -> Evicted:
         """Goes on to its end where the caller is cancelled."""
@@ -135,11 +159,13 @@ class Bracket:
     def _ended(self, fence: Fence) -> None:
         self._under_way.discard(fence.name)
         self._unraised.pop(fence.name, None)
-        renewal = self._renewals.pop(fence.name, None)
-        if renewal is not None:
-            renewal.cancel()
+        self._forget_renewal(fence)
 
     async def _settle(self, fence: Fence, batch: Batch | None, linger: float) -> Evicted:
+        if (renewal := self._renewing.get(fence.name)) is not None:
+            # On its way to another server it could come in after the lift, and the fence would stand again.
+            await asyncio.wait((renewal,))
+        fence = self._widened.pop(fence.name, fence)
         if batch is None:
             # Nothing was lost; should this fail, the fence evicts when its life is over.
             try:
@@ -154,21 +180,55 @@ class Bracket:
         evicted = await self._deliver(batch, NO_FENCE if linger else fence)
         if not (evicted.delivered or linger):
             self._orphans.append(fence)
-        if linger and not self.recovery.down:
-            try:
-                told = self._standing(fence, linger)
-                await self.redis.writes.fence(fence, *told, seconds=linger)
-            except StoreError as error:
-                self.recovery.pending.add(batch)
-                self.recovery.failed(error, write=True)
+        if linger and not await self._lingers(fence, batch, linger):
+            loop = asyncio.get_running_loop()
+            loop.call_later(linger, lambda: self._in_background(self._over(fence, batch)))
         await self.memory.settle(fence, batch, linger=linger)
         return evicted
+
+    async def _lingers(self, fence: Fence, batch: Batch, seconds: float) -> bool:
+        """Whether the shared store was told that the fence stands for so long, and evicts at its end."""
+        if self.recovery.down:
+            return False
+        try:
+            await self.redis.writes.fence(fence, *self._standing(fence, seconds), seconds=seconds)
+        except StoreError as error:
+            self.recovery.pending.add(batch)
+            self.recovery.failed(error, write=True)
+            return False
+        return True
+
+    async def _over(self, fence: Fence, batch: Batch) -> None:
+        """The end of a fence that lingered, where the shared store does not know of it."""
+        if not (await self._deliver(batch, fence)).delivered:
+            self._orphans.append(fence)
+
+    def take_over(self, claims: Mapping[bytes, bytes]) -> None:
+        """The proxy of a write died before it could say whom it had changed: everybody goes."""
+        _log.warning("a proxy died in a write of users that nobody could name: everybody is evicted")
+        self._in_background(self._take_over(claims))
+
+    async def _take_over(self, claims: Mapping[bytes, bytes]) -> None:
+        if (await self._deliver(Batch(everything=True), NO_FENCE)).delivered:
+            await self._redeem(claims)
+
+    async def _redeem(self, claims: Mapping[bytes, bytes]) -> bool:
+        try:
+            await self.redis.writes.redeem(claims)
+        except StoreError as error:
+            self.recovery.failed(error)
+            return False
+        return True
+
+    async def _named_at_last(self, fence: Fence) -> None:
+        if not await self._redeem({pledge(fence.name).encode(): b""}):
+            self._orphans.append(fence)
 
     async def evict(self, batch: Batch) -> Evicted:
         """An eviction without a write of ours; goes on to its end where the caller is cancelled."""
         return await asyncio.shield(self._in_background(self._deliver(batch, NO_FENCE)))
 
-    def _in_background(self, work: Coroutine[Any, Any, Evicted]) -> asyncio.Task[Evicted]:
+    def _in_background(self, work: Coroutine[Any, Any, _Result]) -> asyncio.Task[_Result]:
         task = asyncio.create_task(work)
         self.deliveries.add(task)
         task.add_done_callback(self.deliveries.discard)
@@ -193,6 +253,8 @@ class Bracket:
         # A read that began before Redis was told may have brought the old copy back.
         self.memory.drop_batch(batch)
         self.recovery.breaker.succeeded()
+        if fence.batch.unnamed:
+            self._in_background(self._named_at_last(fence))
         return Evicted(max(here.entries, there.entries), max(here.aliases, there.aliases))
 
     async def tell(self, batch: Batch) -> None:
@@ -202,14 +264,14 @@ class Bracket:
 
     def _standing(self, fence: Fence, seconds: float) -> tuple[Command, ...]:
         # A fence around nobody was never told of.
-        if self._feed is None or fence.batch == Batch():
+        if self._feed is None or not fence.batch.named:
             return ()
         return (self._feed.standing(fence, seconds),)
 
     async def _announce(self, batch: Batch) -> None:
         if self._feed is not None:
             announcement = self._feed.announcement(batch)
-            (reply,) = await self.redis.writes.fence(NO_FENCE, announcement.command)
+            (reply,), _ = await self.redis.writes.fence(NO_FENCE, announcement.command)
             await announcement.heard(reply)
 
     async def close(self) -> None:

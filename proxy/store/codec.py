@@ -11,6 +11,7 @@ from proxy.core.resourcekeys import is_resource
 
 SEQ_KEY = "user:seq"
 EPOCH_KEY = "user:epoch"
+MEMBERS_KEY = "user:members"
 FLOOR_FIELD = "floor"
 
 # Lengths in bytes. An id that begins with the sign would be read as a state of its alias.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from proxy.core.model import Batch, Ref
 from proxy.store.slot import World
@@ -31,6 +32,10 @@ class LocalFences:
         self._users.update(batch.users)
         self._aliases.update(batch.aliases)
         self._everybody += batch.everything
+
+    def widen(self, user_ids: Iterable[str]) -> None:
+        """One that stands was found to be around these as well."""
+        self._users.update(user_ids)
 
     def remove(self, batch: Batch) -> None:
         """Takes one such fence down."""

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from proxy.core.model import Batch, Entry, Evicted, Fence, Found, Looked, Reason, Ref, Ticket
 from proxy.store.cutoffs import Cutoffs, outdated
 from proxy.store.fences import new_fence
@@ -66,13 +68,16 @@ class MemoryStore(Memory):
     def stand(self, fence: Fence, seconds: float, writer: str) -> None:
         """See ports.Memory. One that nobody lifts in time belonged to a writer that died, and evicts."""
         held = self._told.pop(fence.name, None)
-        if held is None:
+        if held is not None:
+            held[1].cancel()
+        if held is None or held[0] != fence.batch:
+            # The first that is heard of it, or it was found to be around more.
             self.heard.add(fence.batch)
             self.drop_batch(fence.batch)
-        else:
-            held[1].cancel()
+            if held is not None:
+                self.heard.remove(held[0])
         timer = asyncio.get_running_loop().call_later(seconds, self._died, fence.name)
-        self._told[fence.name] = (fence.batch if held is None else held[0], timer, writer)
+        self._told[fence.name] = (fence.batch, timer, writer)
         if len(self._told) > _MAX_HEARD:
             self.lift(next(iter(self._told)))
 
@@ -107,6 +112,12 @@ class MemoryStore(Memory):
         fence = new_fence(batch)
         self._standing.add(fence.name)
         return fence
+
+    def widened(self, fence: Fence, user_ids: Iterable[str]) -> Fence:
+        """That fence, around these users as well."""
+        more = [one for one in user_ids if one not in fence.batch.users]
+        self.fences.widen(more)
+        return Fence(fence.name, replace(fence.batch, users=(*fence.batch.users, *more)))
 
     async def settle(self, fence: Fence, batch: Batch | None, *, linger: float = 0.0) -> Evicted:
         """See Store."""

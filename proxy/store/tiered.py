@@ -64,6 +64,8 @@ class TieredStore:
         # Tickets up to this one are from before the last return, and the shared store must not see them.
         self._returned = 0
         self.bracket = Bracket(memory, redis, feed, self.recovery, reject=reject)
+        if feed is not None:
+            feed.orphaned = self.bracket.take_over
         self.tokens = TokenWords(memory, redis, self.recovery, self._may_remember)
         self._closed = False
 

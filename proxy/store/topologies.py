@@ -16,11 +16,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, TryAgainError
 
 from proxy.core.errors import StoreError
+from proxy.store import codec
 from proxy.store.link import Command, Link, Process, connect
 from proxy.store.mux import Multiplexer
 
 # All that replicas tell each other goes through the one server that has this key, so that it stays in order.
-FEED_KEY = "user:members"
+FEED_KEY = codec.MEMBERS_KEY
 # How often the feed looks whether that key is still where it listens, in seconds.
 _LOOK = 0.5
 _COUNTS: Command = ("INFO", "stats")

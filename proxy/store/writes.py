@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from msgspec.structs import replace
 
 from proxy.core.model import Batch, Evicted, Fence
 from proxy.store import codec
-from proxy.store.fences import LIFE, lifted, opened, raised
+from proxy.store.fences import LIFE, lifted, opened, raised, redeemed
 from proxy.store.link import Command, Link, Script
 from proxy.store.lives import FLOOR_MS, TICKET_US, WEEK_MS
 
@@ -33,16 +36,31 @@ class RedisWrites:
             replies = await self._link.run(_SEQ.call(*number, "1"), *commands)
         return [int(replies[0]), *replies[1:]]
 
-    async def fence(self, fence: Fence, *told: Command, seconds: float = LIFE) -> list[Any]:
-        """Raises a fence, or gives it another `seconds`; then runs `told` and returns its replies."""
+    async def fence(
+        self, fence: Fence, *told: Command, seconds: float = LIFE
+    ) -> tuple[list[Any], frozenset[str]]:
+        """Raises a fence, or gives it another `seconds`; then runs `told`.
+
+        Returns the replies to `told`, and the users that the batch's aliases lead to: an alias that has a
+        user is fenced by its user.
+        """
         commands = raised(fence.batch, fence.name, seconds)
         async with self._link.bounded():
             if self._link.ordered or not told:
-                return (await self._link.run(*commands, *told))[len(commands) :]
-            # On several servers what is told must not overtake the fence: a replica that has dropped its
-            # copy could read the old answer again.
-            await self._link.run(*commands)
-            return await self._link.run(*told)
+                replies = await self._link.run(*commands, *told)
+            else:
+                # On several servers what is told must not overtake the fence: a replica that has dropped its
+                # copy could read the old answer again.
+                replies = await self._link.run(*commands)
+                replies += await self._link.run(*told)
+        first = len(fence.batch.users)
+        held = replies[first : first + len(fence.batch.aliases)]
+        return replies[len(commands) :], frozenset(filter(None, map(codec.decode_id, held)))
+
+    async def redeem(self, claims: Mapping[bytes, bytes]) -> None:
+        """Removes the notes of writes whose users nobody could name, where they hold what is given."""
+        async with self._link.bounded():
+            await self._link.run(*(redeemed(*claim) for claim in claims.items()))
 
     async def lift(self, fence: Fence, *told: Command) -> None:
         """Takes a fence down after a write that changed nothing, and runs `told`."""
@@ -52,12 +70,14 @@ class RedisWrites:
     async def settle(self, batch: Batch, fence: Fence, *told: Command) -> tuple[Evicted, bool]:
         """Evicts `batch`, lifts the fence, runs `told`; and says if it had stood around all, all the time.
 
-        Where it had not, answers from before may have been stored meanwhile, here and in memories.
+        Where it had not, answers from before may have been stored meanwhile, here and in memories. The note
+        of an unnamed user stays until they are gone as well.
         """
         async with self._link.bounded():
             if batch.everything:
                 raising = [] if fence.batch.everything else [opened(fence)]
-                await self._link.run(*raising, *lifted(fence.batch, fence.name), *told)
+                around = replace(fence.batch, unnamed=False)
+                await self._link.run(*raising, *lifted(around, fence.name), *told)
                 return Evicted(), False
             return await self._evict(
                 dict.fromkeys(user_id for user_id in batch.users if codec.usable(user_id, as_id=True)),

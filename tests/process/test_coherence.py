@@ -10,19 +10,22 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 
+import proxy
 from proxy.feed import DRIFT, LEASE
 from tests.processes import Answer, Proxy, Stub, ask, poll
 from tests.valkey import Valkey
 
+PACKAGED = Path(proxy.__file__).parent
 # Upstream calls that 300 readers of one cold user on three replicas may cost together.
 COLD_CALLS = 1
 # What a loaded machine may add to a bound.
@@ -32,8 +35,7 @@ SHORT_LIFE = 1.5
 SHORT_LIVED = f"""
 from proxy.cli import main
 from proxy.store import bracket
-from proxy.store.writes import RedisWrites
-RedisWrites.fence.__kwdefaults__["seconds"] = bracket.LIFE = {SHORT_LIFE}
+bracket.LIFE = {SHORT_LIFE}
 main(["serve"])
 """
 
@@ -256,6 +258,58 @@ def suppress_write(world: World, user_id: int, replica: Proxy) -> None:
     """A write whose proxy dies under it."""
     with suppress(OSError):
         world.write(user_id, replica, display_name="orphaned")
+
+
+@pytest.mark.parametrize("named", ["id: response.id", "email: path.email"])
+def test_a_proxy_that_is_killed_in_a_write_that_names_nobody_it_knows(
+    world: World, tmp_path: Path, named: str
+) -> None:
+    """Only the answer tells whose id it is, or nobody has looked the e-mail up: its note, or the fence that
+    upstream was asked for, makes every copy go once it has run out."""
+    user = world.user()
+    path = f"/users/{user['id']}"
+    routes = (
+        (PACKAGED / "routes.yaml")
+        .read_text()
+        .replace(
+            "\nroutes:\n",
+            f'\nroutes:\n  - {{match: "PATCH /users/by-email/{{email}}", write: {{evict: [{{{named}}}]}}}}\n',
+        )
+    )
+    (tmp_path / "routes.yaml").write_text(routes)
+    started = ShortFences.start(
+        world.stub.url, redis=world.valkey.url, ROUTES_FILE=str(tmp_path / "routes.yaml")
+    )
+    with started as doomed:
+        doomed.get("/users/1")
+        world.warm(path)
+        # As maxmemory may do; what is stored under the id stays.
+        world.valkey.ask("DEL", f"user:email:{user['email']}")
+        world.stub.control(hold="update")
+        by_email = f"/users/by-email/{user['email']}"
+        ask_in_vain = suppressed(
+            lambda: doomed.ask("PATCH", by_email, world.headers(user), body='{"display_name": "orphaned"}')
+        )
+        writer = threading.Thread(target=ask_in_vain)
+        writer.start()
+        world.stub.until_held("update")
+        doomed.kill()
+        writer.join()
+    world.stub.control(release="all")
+
+    poll(lambda: world.names(path) == ["orphaned"] * 3, "the old copies are gone", SHORT_LIFE + 5)
+    left = lambda: [one for one in world.valkey.ask("HKEYS", "user:members") if one[:1] == b"!"]  # noqa: E731
+    poll(lambda: not left(), "the note is gone")
+
+
+def suppressed(asking: Callable[[], object]) -> Callable[[], None]:
+    """Asks, and does not mind that nobody answers."""
+
+    def asked() -> None:
+        with suppress(OSError):
+            asking()
+
+    return asked
 
 
 def test_valkey_is_killed_and_comes_back_under_traffic(world: World) -> None:

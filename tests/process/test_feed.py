@@ -19,7 +19,6 @@ from proxy.core.model import Absent, Batch, Entry, Evicted, Found, Looked, Reaso
 from proxy.core.settings import RedisSettings
 from proxy.store.fences import new_fence
 from proxy.store.tiered import TieredStore
-from proxy.store.writes import RedisWrites
 from tests.contract.kit import Clock, Kit, by, until
 from tests.valkey import Valkey
 
@@ -283,7 +282,7 @@ async def test_a_fence_whose_writer_died_evicts_when_its_life_is_over(
     writer, other, _ = replicas
     await everywhere(replicas, b"old")
     announcement = writer.feed.announcement(ADA)
-    (reply,) = await writer.store.redis.writes.fence(new_fence(ADA), announcement.command, seconds=0.3)
+    (reply,), _ = await writer.store.redis.writes.fence(new_fence(ADA), announcement.command, seconds=0.3)
     await announcement.heard(reply)
     ticket = await other.store.ticket(ID)
     seen = [await other.tier()]
@@ -302,9 +301,6 @@ async def test_a_long_write_renews_its_fence(
 ) -> None:
     """Upstream takes longer than a fence lives: it stands all the same, and is gone after the write."""
     monkeypatch.setattr(proxy.store.bracket, "LIFE", 0.3)
-    defaults = RedisWrites.fence.__kwdefaults__
-    assert defaults is not None
-    monkeypatch.setitem(defaults, "seconds", 0.3)
     writer, other, _ = replicas
     await everywhere(replicas, b"old")
     fence = await writer.store.fence(ADA)

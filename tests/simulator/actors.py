@@ -132,6 +132,16 @@ def updates(user_id: str, *, lost: bool = False, quiet: bool = False) -> Act:
     return _writes(Batch((user_id,)), change, lost=lost, quiet=quiet)
 
 
+def updates_somebody(user_id: str) -> Act:
+    """A write that names nobody: only its answer tells whose it was."""
+
+    def change(world: World) -> dict[str, User | None] | None:
+        held = world.upstream.users.get(user_id)
+        return {user_id: User(user_id, world.upstream.version(), held.email)} if held else None
+
+    return _writes(Batch(unnamed=True), change)
+
+
 def renames(user_id: str, email: str) -> Act:
     """PUT of a user with another e-mail in its body; refused where somebody has it."""
 
@@ -139,6 +149,18 @@ def renames(user_id: str, email: str) -> Act:
         if _taken(world, email) or world.upstream.users.get(user_id) is None:
             return None
         return {user_id: User(user_id, world.upstream.version(), email)}
+
+    return _writes(Batch((user_id,), (("email", email),)), change)
+
+
+def takes_over(user_id: str, email: str) -> Act:
+    """PUT of a user with the e-mail of another one, who loses it."""
+
+    def change(world: World) -> dict[str, User | None] | None:
+        version = world.upstream.version()
+        held = [user for user in world.upstream.users.values() if user is not None and user.email == email]
+        lost: dict[str, User | None] = {user.id: User(user.id, version, f"lost{user.id}@x") for user in held}
+        return lost | {user_id: User(user_id, version, email)}
 
     return _writes(Batch((user_id,), (("email", email),)), change)
 

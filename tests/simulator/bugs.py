@@ -14,6 +14,8 @@ from proxy.core.model import Batch, Evicted, Fence, Found, Looked, Reason, Ref, 
 from proxy.feed import RENEW, Feed
 from proxy.leases import Leases, Loaded, Own
 from proxy.store import codec
+from proxy.store.bracket import Bracket
+from proxy.store.fences import pledge
 from proxy.store.held import Memory
 from proxy.store.memory import MemoryStore
 from proxy.store.recovery import Recovery
@@ -133,6 +135,23 @@ def _never_again() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _redeemed_early() -> Iterator[None]:
+    settle = RedisWrites.settle
+
+    async def early(self: RedisWrites, batch: Batch, fence: Fence, *told: Any) -> tuple[Evicted, bool]:
+        settled = await settle(self, batch, fence, *told)
+        await self.redeem({pledge(fence.name).encode(): b""})
+        return settled
+
+    with patch.object(RedisWrites, "settle", early):
+        yield
+
+
+async def _not_widened(self: Bracket, fence: Fence, leads: frozenset[str], tries: int) -> None:
+    return None
+
+
 def _kept(self: Feed, number: int) -> bool:
     sent = self._sent.pop(number, None)
     if sent is not None:
@@ -147,9 +166,11 @@ async def _forgotten(self: Recovery) -> None:
     self.breaker.close()
 
 
-async def _no_fence(self: RedisWrites, fence: Fence, *told: Any, seconds: float = 0.0) -> list[Any]:
+async def _no_fence(
+    self: RedisWrites, fence: Fence, *told: Any, seconds: float = 0.0
+) -> tuple[list[Any], frozenset[str]]:
     async with self._link.bounded():
-        return await self._link.run(*told)
+        return await self._link.run(*told), frozenset()
 
 
 BUGS = (
@@ -230,9 +251,49 @@ BUGS = (
     Bug(
         "fences of others are not remembered",
         "FLUSHALL",
-        1325,
-        1326,
+        1336,
+        1337,
         _instead(MemoryStore, "stand", _forgets),
+    ),
+    Bug(
+        "a write of unnamed users leaves no note",
+        "a writer of nobody knows whom dies",
+        9,
+        10,
+        cuts=(
+            (
+                "redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now + tonumber(ARGV[2]))",
+                "local _ = (ARGV[1]",
+            ),
+        ),
+    ),
+    Bug(
+        "the note goes before all have heard of the eviction",
+        "a writer of nobody knows whom dies",
+        175,
+        176,
+        _redeemed_early,
+    ),
+    Bug(
+        "whoever finds the note of a dead writer removes it at once",
+        "who takes over dies as well",
+        72,
+        73,
+        cuts=(("redis.call('HSET', KEYS[1], members[i], claim)", "redis.call('HDEL', KEYS[1], members[i])"),),
+    ),
+    Bug(
+        "a lost table of notes is not noticed",
+        "the note of a dead writer is lost",
+        9,
+        10,
+        cuts=(("server and 0 or 1", "0"),),
+    ),
+    Bug(
+        "who has the name that a write gives away is not fenced",
+        "who takes a name from another dies",
+        72,
+        73,
+        _instead(Bracket, "_widen", _not_widened),
     ),
     Bug("a ticket of an old epoch is good", "everybody and one", 5, 6, _epoch_late),
     Bug("memory is kept after a lapse", "a feed breaks", 0, 1, _instead(Feed, "_echoed", _kept)),

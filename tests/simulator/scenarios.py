@@ -7,10 +7,12 @@ from tests.simulator.history import User
 from tests.simulator.world import Act, Actor, Scenario
 
 TWO = (User("1", 1, "a@x"), User("2", 2, "b@x"))
-ID, OLD, NEW = ("id", "1"), ("email", "a@x"), ("email", "b@x")
+ID, OTHER_ID, OLD, NEW = ("id", "1"), ("id", "2"), ("email", "a@x"), ("email", "b@x")
 EMAILS = ("a@x", "b@x")
 # Longer than a fence that nobody renews, and than a lease on the feed.
 FENCE_OVER, LEASE_OVER = 31.0, 5.0
+# Longer than a fence and the time that a replica has which evicts for a dead one.
+TAKEN_OVER = 45.0
 
 
 def _reads(name: str, replica: str, *keys: tuple[str, str]) -> Actor:
@@ -116,6 +118,60 @@ LARGE = (
         (
             WRITER,
             _world("death", act.dies("A")),
+            _waits_and_reads("one", "B", FENCE_OVER, ID),
+            _waits_and_reads("two", "B", FENCE_OVER, OLD),
+        ),
+        warm=(_reads("warm", "B", ID, OLD),),
+    ),
+    Scenario(
+        "who takes a name from another dies",
+        (
+            Actor("writer", "A", act.takes_over("1", "b@x")),
+            _world("death", act.dies("A")),
+            _waits_and_reads("one", "B", FENCE_OVER, OTHER_ID),
+            _waits_and_reads("two", "B", FENCE_OVER, NEW, ID),
+        ),
+        warm=(_reads("warm", "B", ID, NEW),),
+        users=TWO,
+        emails=EMAILS,
+    ),
+    Scenario(
+        "a writer of nobody knows whom dies",
+        (
+            Actor("writer", "A", act.updates_somebody("1")),
+            _world("death", act.dies("A")),
+            _waits_and_reads("one", "B", FENCE_OVER, ID),
+            _waits_and_reads("two", "B", FENCE_OVER, OLD),
+        ),
+        warm=(_reads("warm", "B", ID, OLD),),
+    ),
+    Scenario(
+        "the note of a dead writer is lost",
+        (
+            Actor("writer", "A", act.updates_somebody("1")),
+            _world("death", act.dies("A")),
+            _world("maxmemory", act.throws_out("user:members")),
+            _waits_and_reads("one", "B", FENCE_OVER, ID),
+        ),
+        warm=(WARM,),
+    ),
+    Scenario(
+        "who takes over dies as well",
+        (
+            Actor("writer", "A", act.updates_somebody("1")),
+            _world("death", act.dies("A")),
+            _world("another", act.one_by_one(act.waits(30.0), act.dies("B"))),
+            _waits_and_reads("one", "C", TAKEN_OVER, ID),
+        ),
+        warm=(_reads("warm", "C", ID, OLD),),
+        replicas=("A", "B", "C"),
+        early=3,
+    ),
+    Scenario(
+        "a writer of nobody knows whom freezes",
+        (
+            Actor("writer", "A", act.one_by_one(act.updates_somebody("1"), act.reads(*ID))),
+            _world("frost", act.freezes("A", FENCE_OVER)),
             _waits_and_reads("one", "B", FENCE_OVER, ID),
             _waits_and_reads("two", "B", FENCE_OVER, OLD),
         ),

@@ -3,14 +3,18 @@
 -- KEYS[1]  user:members, a hash: replica → the end of its lease in microseconds of this server's clock. The field ''
 --          is everybody who was in a table that was lost (FLUSHALL, eviction of the key, another server, which
 --          may have an old one): until the last lease that it can have held is over, somebody may have one and
---          not be listed. The field '@' is the server's run id
+--          not be listed. The field '@' is the server's run id. A field that begins with '!' is a write under way
+--          whose users nobody can name, see pledge.lua: `deadline:life`
 -- ARGV[1]  the replica
 -- ARGV[2]  the lease in microseconds
 -- ARGV[3]  the replica's own channel
 -- ARGV[4]  the echo
 -- ARGV[5]  the key's life in milliseconds
 -- ARGV[6]  the server's run id, '' if unknown
--- returns  the microseconds for which '' stands, so for which writes have to wait
+-- ARGV[7]  for how many microseconds this replica takes over the writes whose proxy has died
+-- returns  the microseconds for which '' stands, so for which writes have to wait; 1 where there was no table, so
+--          that such writes may have been lost with one, else 0; and the fields of those whose proxy has died, each
+--          with what it holds from now on: this replica is to evict everybody and to remove them
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local members = redis.pcall('HGETALL', KEYS[1])
@@ -23,14 +27,25 @@ if not server or (server ~= ARGV[6] and server ~= '' and ARGV[6] ~= '') then
   redis.call('HSET', KEYS[1], '@', ARGV[6])
   redis.call('HSET', KEYS[1], '', string.format('%.0f', now + tonumber(ARGV[2])))
 end
+local lost = {}
 for i = 1, #members, 2 do
   local ends = tonumber(members[i + 1])
   -- A lease that is over, and one that no clock of ours can have given.
-  if members[i] ~= '@' and members[i] ~= '' and (not ends or ends < now or ends > now + 60000000) then
+  if string.sub(members[i], 1, 1) == '!' then
+    local deadline, life = string.match(members[i + 1], '^(%d+):(%d+)$')
+    -- One that this clock gives in the future was made before the clock was set back.
+    if not deadline or tonumber(deadline) <= now or tonumber(deadline) - tonumber(life) > now + 1000000 then
+      local claim = string.format('%.0f', now + tonumber(ARGV[7])) .. ':' .. ARGV[7]
+      redis.call('HSET', KEYS[1], members[i], claim)
+      lost[#lost + 1] = members[i]
+      lost[#lost + 1] = claim
+    end
+  elseif members[i] ~= '@' and members[i] ~= '' and (not ends or ends < now or ends > now + 60000000) then
     redis.call('HDEL', KEYS[1], members[i])
   end
 end
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f', now + tonumber(ARGV[2])))
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 redis.call('PUBLISH', ARGV[3], ARGV[4])
-return math.max((tonumber(redis.call('HGET', KEYS[1], '') or '') or 0) - now, 0)
+local unlisted = math.max((tonumber(redis.call('HGET', KEYS[1], '') or '') or 0) - now, 0)
+return {unlisted, server and 0 or 1, unpack(lost)}
