@@ -7,6 +7,7 @@ Both go when the user is written, so a deactivation ends every token before it i
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 
 from msgspec.structs import replace
 
@@ -25,6 +26,15 @@ from proxy.steps.exchange import Exchange
 from proxy.steps.offers import offered
 from proxy.steps.passing import bypass, not_cached
 
+
+class Trust(Enum):
+    """What a caller may be told from here: nothing, that a token is not good, or all."""
+
+    NOTHING = 0
+    REFUSALS = 1
+    ALL = 2
+
+
 _BAD = (Reason.USER_GONE, Reason.USER_INACTIVE)
 
 
@@ -34,19 +44,19 @@ async def described(
     view: View,
     identity: Identity,
     *,
-    trusted: bool = True,
+    trust: Trust = Trust.ALL,
     heard: Callable[[Reply], Reply] | None = None,
 ) -> Reply:
     """Answers about a token that is good by itself; upstream is asked where nobody here knows its user.
 
-    So it is where the caller is not `trusted`. `heard` is shown each answer of upstream to this caller.
+    So it is where the caller is not to be told. `heard` is shown each answer of upstream to this caller.
     """
     directives = request_directives(x.request.headers)
     if directives.no_store:
         return await bypass(x, Reason.REQUEST_NO_STORE)
     x.outcome.x_cache = XCache.MISS
     seen = x.services.cache.leases.landed
-    reply = await _from_here(x, action, view, identity, directives) if trusted else None
+    reply = await _from_here(x, action, view, identity, directives, trust)
     if reply is not None:
         return reply
     if directives.only_if_cached:
@@ -64,12 +74,12 @@ async def described(
         return Loaded(answer, _note(x, action, view, identity, answer, asked))
 
     leases, note = x.services.cache.leases, told_ref(action, identity)
-    alone = not trusted or directives.no_cache or directives.max_age is not None
+    alone = trust is not Trust.ALL or directives.no_cache or directives.max_age is not None
     result = await (leases.alone(note, ask) if alone else leases.fill_once(note, seen, ask))
     if not isinstance(result, Shared):
         return result.value
     # Upstream told somebody else of that user; all else is looked at anew.
-    reply = await _from_here(x, action, view, identity, directives)
+    reply = await _from_here(x, action, view, identity, directives, trust)
     if reply is None:
         reply = await bypass(x, why)
         return reply if heard is None else heard(reply)
@@ -116,12 +126,21 @@ async def known(
 
 
 async def _from_here(
-    x: Exchange, action: Introspect, view: View, identity: Identity, directives: RequestDirectives
+    x: Exchange,
+    action: Introspect,
+    view: View,
+    identity: Identity,
+    directives: RequestDirectives,
+    trust: Trust,
 ) -> Reply | None:
+    if trust is Trust.NOTHING:
+        return None
     place = await known(x, action, view, identity)
     if isinstance(place, Reason):
         x.outcome.reason = place
         return inactive(x) if place in _BAD else None
+    if trust is not Trust.ALL:
+        return None
     ref, found = place
     entry, now = found.entry, x.services.now()
     document = parse(entry.body)

@@ -15,7 +15,7 @@ from proxy.core.admission import Verdict, parse
 from proxy.core.credentials import SHORTEST, has_credentials
 from proxy.core.forms import Form, takes_json
 from proxy.core.granted import lacking
-from proxy.core.introspection import as_json, denies
+from proxy.core.introspection import denies
 from proxy.core.keys import identify as identified
 from proxy.core.model import Found, Reason, Ref, Reply, XCache
 from proxy.core.settings import Answer, Introspect, View
@@ -31,7 +31,7 @@ from proxy.steps.callers import (
     token_state,
     user_state,
 )
-from proxy.steps.described import described, inactive
+from proxy.steps.described import Trust, described, inactive
 from proxy.steps.exchange import Exchange
 from proxy.steps.forms import form_of
 from proxy.steps.lookup import Plan, answer, rules_of
@@ -85,7 +85,8 @@ class _Asking:
         proved = None if action.opaque else proven(x, form.token)
         self.proved = proved
         self.identity = proved if isinstance(proved, Identity) else None
-        # Services let some callers see the tokens of some audiences (RFC 7662 §4).
+        self.about_name = _digest(self.name, token_hash(form.token))
+        # Services let some callers see some tokens (RFC 7662 §4): those for them, mostly.
         self.scope = self.name if self.identity is None else _digest(self.name, *_issued(self.identity))
 
     async def opaque(self) -> Reply:
@@ -112,14 +113,21 @@ class _Asking:
             return await self._bad()
         if revoked is not None:
             return self.heard(await vouched_bypass(x, identity, self.view.ttl, good_ref(identity), revoked))
-        trusted = x.services.askers.accepted(self.scope, self.asked)
+        trust = self._trust()
         match self.action.answer:
             case Answer.RFC7662:
-                return await described(x, self.action, self.view, identity, trusted=trusted, heard=self.heard)
+                return await described(x, self.action, self.view, identity, trust=trust, heard=self.heard)
             case Answer.VIEW:
-                return await self._shared(identity, trusted=trusted)
+                return await self._shared(identity, trusted=trust is Trust.ALL)
             case Answer.UPSTREAM:
                 return await self._own(identity)
+
+    def _trust(self) -> Trust:
+        askers = self.x.services.askers
+        if not self.known:
+            return Trust.NOTHING
+        told = askers.accepted(self.scope, self.asked) and not askers.refused(self.about_name)
+        return Trust.ALL if told else Trust.REFUSALS
 
     async def _shared(self, identity: Identity, *, trusted: bool) -> Reply:
         def usable(found: Found) -> Reason | None:
@@ -168,9 +176,10 @@ class _Asking:
             if self._shown(document):
                 for name in (self.name, self.scope):
                     askers.accept(name, self.asked, self.action.caller_ttl)
+                askers.accept(self.about_name, self.asked, 0)
             elif denies(document):
                 # RFC 7662 §2.2: so it says also where this caller may not see this particular token.
-                askers.refuse(self.scope, self.asked)
+                askers.refuse(self.about_name, self.asked)
 
     def _shown(self, document: Any) -> bool:
         """Whether upstream's answer shows what one that is made here would show."""
@@ -183,12 +192,12 @@ class _Asking:
         return (self.form.token, *(one for one in self.form.proofs if len(one) >= SHORTEST))
 
     def _slot(self) -> str:
-        return f"{self.view.name}#{_digest(token_hash(self.form.token), self.name)}"
+        return f"{self.view.name}#{self.about_name}"
 
 
-def _issued(identity: Identity) -> tuple[str, str]:
-    claims = identity.claims
-    return str(claims.get("iss")), as_json({"aud": claims.get("aud")}).decode("ascii", "replace")
+def _issued(identity: Identity) -> tuple[str, ...]:
+    """By whom, to whom and for whom the token was issued."""
+    return tuple(repr(identity.claims.get(name)) for name in ("iss", "aud", "client_id", "azp"))
 
 
 def _digest(*parts: str, secret: bytes = b"") -> str:

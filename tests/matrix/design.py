@@ -40,6 +40,8 @@ def said(access: str, credential: str, state: str) -> Said:
     """What a cell must be like."""
     if access in ("view", "upstream"):
         return _introspection(access, credential, state)
+    if access in ("rfc7662", "post-rfc7662", "post-upstream", "post-view", "stranger"):
+        return _asking(access, credential, state)
     if credential in BAD | BAD_BY_USER and access != "anyone":
         # "On a look-up the proxy never says no by itself", and a bad token opens nothing.
         return Said(hit=False)
@@ -62,6 +64,22 @@ def _introspection(access: str, credential: str, state: str) -> Said:
     if credential in UNTOLD:
         return Said(hit=False)
     # Only the first user is fenced: nothing said of the others has changed.
+    fenced = state == "fenced" and credential == "good"
+    return Said(hit=_from_here("fenced" if fenced else "warm" if state == "fenced" else state))
+
+
+def _asking(access: str, credential: str, state: str) -> Said:
+    """`refused`: called inactive from here. Only who was answered by the service is answered from here, and
+    how a service says no where its answer is a user, only the service knows."""
+    if access in ("stranger", "post-view") and credential not in GOOD:
+        return Said(hit=False)
+    if credential in BAD:
+        return Said(hit=False, refused=True)
+    if credential in BAD_BY_USER:
+        # Known from a copy of the user, where there is one that may be used.
+        return Said(hit=False, refused={"cold": False, "down": None}.get(state, True))
+    if access == "stranger" or credential in UNTOLD:
+        return Said(hit=False)
     fenced = state == "fenced" and credential == "good"
     return Said(hit=_from_here("fenced" if fenced else "warm" if state == "fenced" else state))
 

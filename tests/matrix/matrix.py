@@ -20,11 +20,15 @@ import jwt
 from aiohttp import web
 
 from proxy.core.model import Batch
+from tests.introspecting import basic, post
 from tests.keys import jwk, jwks, private
 from tests.walk import Answer, Bench
 
 EXPECTED = Path(__file__).with_name("expected.txt")
-ACCESS = ("anyone", "token", "owner", "allow", "caller", "unset", "view", "upstream")
+# Answers about tokens as RFC 7662 has them. `post-…`: the token is in a form of a caller whom the service
+# answered; `stranger`: of one whom it did not.
+ASKS = ("rfc7662", "post-rfc7662", "post-upstream", "post-view", "stranger")
+ACCESS = ("anyone", "token", "owner", "allow", "caller", "unset", "view", "upstream", *ASKS)
 CREDENTIALS = (
     *("none", "good", "other", "admin", "expired", "not-yet", "wrong-key", "wrong-alg", "alg-none"),
     *("revoked", "inactive", "deleted", "unknown-kid", "garbage", "huge"),
@@ -48,6 +52,11 @@ routes:
   - {match: "GET /unset/{id:int}", lookup: {by: id, view: users}}
   - {match: "GET /view", introspect: {answer: view, view: users}}
   - {match: "GET /upstream", introspect: {answer: upstream, view: told}}
+  - {match: "GET /rfc7662", introspect: {answer: rfc7662, view: users}}
+  - {match: "POST /post-rfc7662", introspect: {answer: rfc7662, view: users, caller_ttl: 1h}}
+  - {match: "POST /post-upstream", introspect: {answer: upstream, view: told, caller_ttl: 1h}}
+  - {match: "POST /post-view", introspect: {answer: view, view: users, caller_ttl: 1h}}
+  - {match: "POST /stranger", introspect: {answer: rfc7662, view: users, caller_ttl: 1h}}
   - {match: "POST /logout", write: {revoke: token}}
 """
 
@@ -61,8 +70,15 @@ class Echo:
     async def user(self, request: web.Request) -> web.Response:
         """The user of the path, or of the token."""
         self.calls += 1
-        claims = _said(request.headers.get("Authorization", ""))
+        if request.method == "POST":
+            token = str((await request.post()).get("token", ""))
+            claims = _said(f"Bearer {token}" if token else "")
+        else:
+            claims = _said(request.headers.get("Authorization", ""))
         number = int(request.match_info.get("id") or claims.get("sub", 0))
+        if "view" not in request.path and request.path.removeprefix("/") in ASKS:
+            active = {"active": True, "sub": str(number)} if number % 10 not in (2, 3) else {"active": False}
+            return web.json_response({**active, "seen": claims.get("jti", "none")})
         if number % 10 == 3:
             return web.json_response({"detail": "nobody", "seen": claims.get("jti")}, status=404)
         seen = claims.get("jti", "none")
@@ -71,8 +87,10 @@ class Echo:
     def app(self) -> web.Application:
         """The routes."""
         app = web.Application()
-        for path in ("/view", "/upstream", "/{kind}/{id}"):
+        for path in ("/view", "/upstream", "/rfc7662", "/{kind}/{id}"):
             app.router.add_get(path, self.user)
+        for kind in ASKS[1:]:
+            app.router.add_post(f"/{kind}", self.user)
         app.router.add_get("/jwks", self.keys)
         app.router.add_post("/logout", self.out)
         return app
@@ -111,7 +129,8 @@ class Cell:
     @property
     def target(self) -> str:
         """What is asked for."""
-        return f"/{self.access}" if self.access in INTROSPECTS else f"/{self.access}/{self.user(0)}"
+        alone = self.access in (*INTROSPECTS, *ASKS)
+        return f"/{self.access}" if alone else f"/{self.access}/{self.user(0)}"
 
     def token(self, credential: str | None = None) -> str | None:
         """The token of a credential."""
@@ -160,6 +179,8 @@ class Walked:
         token = Cell("view", "good", "cold", 1).token()
         for _ in range(500):
             if (await self._b.get("/view", token=token)).x_cache == "HIT":
+                for access in ASKS[1:4]:
+                    await self._posted(Cell(access, "good", "cold", 1), token)
                 return
             await asyncio.sleep(0.01)
         raise TimeoutError("no keys")
@@ -176,6 +197,19 @@ class Walked:
         if cell.access in ("caller", "upstream") and cell.credential != "huge":
             # Their copies are one caller's: that one came by before.
             await self._b.get(cell.target, token=token)
+        if cell.access == "post-upstream":
+            await self._posted(cell, token)
+
+    async def _asked(self, cell: Cell) -> Answer:
+        token = self._tokens[cell]
+        if cell.access in ASKS[1:]:
+            return await self._posted(cell, token)
+        return await self._b.get(cell.target, token=token)
+
+    async def _posted(self, cell: Cell, token: str | None) -> Answer:
+        """The form of a caller, of whom there is one; strangers are another in each cell."""
+        caller = basic(f"stranger-{cell.number}" if cell.access == "stranger" else "app")
+        return await post(self._b, cell.target, "none=here" if token is None else f"token={token}", caller)
 
     async def ask(self, cell: Cell) -> str:
         """Access, credential, state, status, X-Cache, reason, upstream calls, whom the answer names."""
@@ -183,7 +217,7 @@ class Walked:
         fence = await cache.fence(Batch((str(cell.user(0)),))) if cell.state == "fenced" else None
         before = self._echo.calls
         try:
-            answer = await self._b.get(cell.target, token=self._tokens[cell])
+            answer = await self._asked(cell)
         except aiohttp.ClientConnectionError:
             # The edge closes on a head that is too large while it is still being sent.
             answer = Answer(431, {"X-Cache": "BYPASS", "Cache-Status": ""}, b"")

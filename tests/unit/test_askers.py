@@ -17,9 +17,11 @@ def test_an_acceptance_ends_by_itself() -> None:
 def test_no_time_is_no_acceptance() -> None:
     """`caller_ttl: 0s`."""
     askers = Askers()
+    askers.refuse("a", 99.0)
     askers.accept("a", 100.0, 0.0)
 
     assert not askers.accepted("a", 100.0)
+    assert not askers.refused("a")
 
 
 def test_a_refusal_ends_it() -> None:
@@ -62,4 +64,8 @@ def test_they_are_bounded() -> None:
         askers.accept(name, 100.0, 60.0)
 
     assert [True, False, True] == [askers.accepted(name, 101.0) for name in ("a", "b", "c")]
-    assert "Askers(2)" == repr(askers)
+    for name in ("d", "e", "f"):
+        askers.refuse(name, 100.0)
+    assert [False, True, True] == [askers.refused(name) for name in ("d", "e", "f")]
+    # Strangers push nobody out.
+    assert "Askers(2 accepted, 2 refused)" == repr(askers)
