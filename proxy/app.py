@@ -27,10 +27,12 @@ from proxy.handler import EdgeServer, Line, require_c_parser
 from proxy.jwks import PATIENCE, KeyServer, KeyServers, fetch_from, split_url
 from proxy.kept import Kept
 from proxy.pipeline import Pipeline, unkeyed
+from proxy.refusals import Refusals
 from proxy.requestlog import RequestLog
 from proxy.rollout import Rollout
 from proxy.steps.exchange import Services
 from proxy.steps.explain import explain
+from proxy.stopwatch import Stopwatch
 from proxy.telemetry import Telemetry
 from proxy.tracing import tracing
 from proxy.upstream import HttpUpstream
@@ -55,9 +57,15 @@ class App:
         require_c_parser()
         token = guard(settings.admin.host, settings.admin_token)
         self._version, self._stack = await self._opened(settings)
-        self.operators = Admin(self._version.duties, telemetry=self.telemetry, token=token, peers=self._peers)
-        self.admin = self.operators.app()
         self.server = EdgeServer(self._version.line)
+        self.operators = Admin(
+            self._version.duties,
+            telemetry=self.telemetry,
+            token=token,
+            peers=self._peers,
+            clients=lambda: self.server.figures,
+        )
+        self.admin = self.operators.app()
 
     @property
     def cache(self) -> UserCache:
@@ -191,11 +199,14 @@ async def _version(
                 | (not rollout.serving)
             ),
         )
-        telemetry.elsewhere.append(replays.counted)
-        stack.callback(telemetry.forget, replays.counted)
+        watch = Stopwatch(replays)
+        telemetry.elsewhere.append(watch)
+        stack.callback(telemetry.forget, watch)
     walk = pipeline if spans is None else spans.walk(pipeline)
-    duties = Duties(cache, upstream.ping, explained, keys, Modes(rollout, note))
-    return _Version(settings, Line(walk, settings.limits, settings.edge, replays), duties)
+    duties = Duties(cache, upstream.ping, explained, keys, Modes(rollout, note), lambda: upstream.figures)
+    refusals = Refusals(telemetry, on=settings.observing.log_requests)
+    line = Line(walk, settings.limits, settings.edge, replays, refusals)
+    return _Version(settings, line, duties)
 
 
 @asynccontextmanager

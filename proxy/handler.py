@@ -29,6 +29,7 @@ from proxy.requestbody import RequestBody
 log = logging.getLogger("proxy.handler")
 
 Walk = Callable[[Request], Awaitable[Reply]]
+Refused = Callable[[ClientError], None]
 
 ALLOW: Final = ((b"Allow", METHODS),)
 RETRY_AFTER: Final = ((b"Retry-After", b"1"),)
@@ -53,11 +54,20 @@ def make_server(
 
 
 class Line:
-    """What serves requests under one version of the settings, and how many it has in hand."""
+    """What serves requests under one version of the settings, and how many it has in hand.
+
+    `refused` is told of what was no request, or one too many.
+    """
 
     def __init__(
-        self, walk: Walk, limits: LimitSettings, edge: EdgeSettings, replays: Replays | None
+        self,
+        walk: Walk,
+        limits: LimitSettings,
+        edge: EdgeSettings,
+        replays: Replays | None,
+        refused: Refused | None = None,
     ) -> None:
+        self.refused = refused or _nobody_asks
         self.walk = walk
         self.limits = limits
         self.edge = edge
@@ -103,6 +113,12 @@ class EdgeServer:
         """Counts a connection. False: it is one too many."""
         self.connections.add(client)
         return len(self.connections) <= self.limits.connections
+
+    @property
+    def figures(self) -> dict[str, int]:
+        """The clients' connections now."""
+        busy = sum(client.busy for client in self.connections)
+        return {"limit": self.limits.connections, "busy": busy, "idle": len(self.connections) - busy}
 
     def closed(self, client: Client) -> None:
         """Counts it no more."""
@@ -164,11 +180,16 @@ class EdgeServer:
 
     def refuse(self, client: Client, error: ClientError) -> None:
         """Answers what is no request, without a word of what was sent, and ends the connection."""
+        self._line.refused(error)
         try:
             client.write(answer.whole(_refused(error)))
         except ConnectionError:
             return
         client.close()
+
+
+def _nobody_asks(error: ClientError) -> None:
+    """Nobody wants to know."""
 
 
 def _refused(error: ClientError) -> Reply:

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 # Seconds; the upper end of each bucket. A last one without an end follows.
 BOUNDS: Final = (
-    *(0.00005, 0.0001, 0.0002, 0.0003, 0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075),
+    *(0.000005, 0.00001, 0.00002, 0.00005),
+    *(0.0001, 0.0002, 0.0003, 0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075),
     *(0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0),
 )
 ENDLESS: Final = "+Inf"
@@ -24,10 +25,10 @@ class Histogram:
         self.counts = [0] * (len(BOUNDS) + 1)
         self.total = 0.0
 
-    def observe(self, seconds: float) -> None:
-        """Counts one."""
-        self.counts[bisect_left(BOUNDS, seconds)] += 1
-        self.total += seconds
+    def observe(self, seconds: float, times: int = 1) -> None:
+        """Counts one, or several that took the same."""
+        self.counts[bisect_left(BOUNDS, seconds)] += times
+        self.total += seconds * times
 
     def stats(self) -> dict[str, Any]:
         """`{"buckets": {end: count}, "seconds"}` with empty buckets left out: these can be added up."""

@@ -10,7 +10,7 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from proxy.core import maxforwards
-from proxy.core.errors import ClientError, InvalidToken, UpstreamError
+from proxy.core.errors import ClientError, ClientGone, InvalidToken, UpstreamError
 from proxy.core.forwarding import has_override
 from proxy.core.headers import Headers
 from proxy.core.model import Outcome, Reason, Reply, Request
@@ -63,6 +63,12 @@ class Pipeline:
         except (ClientError, UpstreamError) as error:
             reply = error_reply(error)
             outcome.status = reply.status
+        except BaseException as error:
+            # For counters and logs only: the client is gone, or gets this from the edge.
+            outcome.status = (
+                500 if isinstance(error, Exception) and not isinstance(error, ClientGone) else 499
+            )
+            raise
         finally:
             outcome.seconds = perf_counter() - began
             # Here and not below, so that a request whose client hung up is observed as well.

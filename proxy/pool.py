@@ -44,6 +44,21 @@ class Pool(Generic[C]):
         self._waiters: deque[asyncio.Future[C | None]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
+        self._opened = 0
+        self._given_up = 0
+
+    @property
+    def figures(self) -> dict[str, int]:
+        """What there is now, and how many were ever `opened` and waits `given_up`."""
+        return {
+            "limit": self._limit,
+            "in_use": len(self._lent),
+            "idle": len(self._idle),
+            "opening": self._open - len(self._lent) - len(self._idle),
+            "waiting": sum(not waiter.done() for waiter in self._waiters),
+            "opened": self._opened,
+            "given_up": self._given_up,
+        }
 
     def __repr__(self) -> str:
         return f"<Pool open={self._open} idle={len(self._idle)} waiting={len(self._waiters)}>"
@@ -127,6 +142,7 @@ class Pool(Generic[C]):
         except BaseException:
             self._vacate()
             raise
+        self._opened += 1
         self._lent.add(connection)
         return connection
 
@@ -145,6 +161,7 @@ class Pool(Generic[C]):
                     handed.abort()
                 self._vacate()
             if isinstance(error, TimeoutError):
+                self._given_up += 1
                 raise UpstreamBusy("No connection to upstream came free in time.", executed=False) from None
             raise
 

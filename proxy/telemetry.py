@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from proxy.checks import Checks
 from proxy.core.model import Evicted, Outcome, Reason, XCache
@@ -19,6 +19,18 @@ HITS = frozenset({XCache.HIT, XCache.STALE, XCache.REVALIDATED})
 
 # How many of the last evictions are remembered.
 RECENT = 30
+
+
+class Elsewhere(Protocol):
+    """Who counts hits by itself, and times some of them."""
+
+    def counted(self) -> Iterable[tuple[Outcome, int]]:
+        """What was answered since the last call, by kind."""
+        ...
+
+    def times(self) -> list[float]:
+        """The seconds that some of those took."""
+        ...
 
 
 class Telemetry:
@@ -49,13 +61,15 @@ class Telemetry:
         """Aliases that evictions removed."""
         self.epochs = 0
         """Evictions that dropped everything: asked for, or a write whose user could not be found out."""
-        self.elsewhere: list[Callable[[], Iterable[tuple[Outcome, int]]]] = []
-        """Who counts hits by themselves; asked before the counters are read."""
+        self.elsewhere: list[Elsewhere] = []
+        """Asked before the counters are read."""
+        self.refused: Counter[str] = Counter()
+        """What was no request, or one too many, by problem."""
         self.routes: dict[str, dict[str, Counter[str]]] = {}
         """Requests by route, outcome (as `X-Cache`) and reason; an empty reason is a plain hit."""
         self.latency: dict[str, Histogram] = {}
-        """Seconds up to the head of the answer, by outcome; `HOLDBACK` are hits that upstream answered. Hits
-        that were answered before the walk take less than any of these, and are not timed."""
+        """Seconds up to the head of the answer, by outcome; `HOLDBACK` are hits that upstream answered. Of
+        the hits before the walk some are timed, and stand for the others."""
         self.upstream_latency = Histogram()
         """Seconds that requests waited for upstream."""
         self.fence_wait = Histogram()
@@ -70,6 +84,7 @@ class Telemetry:
         """The last evictions; users by id only."""
         self.checks = Checks(self._disproved)
         self._told: set[tuple[str, str]] = set()
+        self._last_times: list[float] = []
 
     def observe(self, outcome: Outcome) -> None:
         """Counts one finished request."""
@@ -105,7 +120,9 @@ class Telemetry:
     def gather(self) -> None:
         """Takes over what was counted elsewhere."""
         for source in self.elsewhere:
-            for outcome, count in source():
+            total = 0
+            for outcome, count in source.counted():
+                total += count
                 self.requests[outcome.kind] += count
                 self.outcomes[outcome.x_cache.value] += count
                 route = self.routes.setdefault(outcome.route, {})
@@ -115,8 +132,19 @@ class Telemetry:
                     self.views.setdefault(outcome.view, Counter())["hits"] += count
                 if outcome.tier is not None:
                     self.tiers[outcome.tier.value] += count
+            self._estimate(total, source.times())
 
-    def forget(self, source: Callable[[], Iterable[tuple[Outcome, int]]]) -> None:
+    def _estimate(self, count: int, times: list[float]) -> None:
+        """Each time that was taken stands for as many hits as any other."""
+        if not count:
+            return
+        self._last_times = times = times or self._last_times
+        hits = self.latency.setdefault(XCache.HIT.value, Histogram())
+        each, more = divmod(count, max(len(times), 1))
+        for at, seconds in enumerate(times):
+            hits.observe(seconds, each + (at < more))
+
+    def forget(self, source: Elsewhere) -> None:
         """Takes over the last of what was counted there, and asks no more."""
         self.gather()
         self.elsewhere.remove(source)
@@ -197,6 +225,7 @@ class Telemetry:
             },
             "evictions": dict(self.evictions),
             "upstream_errors": dict(self.upstream_errors),
+            "refused": dict(self.refused),
             "latency": {name: one.stats() for name, one in sorted(self.latency.items())},
             "upstream_latency": self.upstream_latency.stats(),
             "fence_wait": self.fence_wait.stats(),

@@ -66,6 +66,11 @@ class HttpUpstream:
         connection, _ = await self._pool.acquire(fresh=True)
         return await self._ask(connection, request)
 
+    @property
+    def figures(self) -> dict[str, int]:
+        """The connections, see Pool."""
+        return self._pool.figures
+
     async def ping(self) -> None:
         """Makes a connection and closes it. Raises UpstreamError."""
         (await self._dialer.dial()).abort()

@@ -24,11 +24,12 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (0, ("askers",)),
     (0, ("histogram",)),
     (1, ("requestlog",)),
+    (2, ("refusals",)),
     (1, ("rollout",)),
     (1, ("logs",)),
     (1, ("systemd",)),
     (0, ("store.lives",)),
-    (1, ("store.link", "store.mux")),
+    (1, ("store.link", "store.mux", "store.connections")),
     (1, ("pool", "connection", "replybody", "tunnel")),
     (1, ("dialing",)),
     (1, ("singleflight",)),
@@ -41,7 +42,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (3, ("cache",)),
     (3, ("tracing",)),
     (4, ("pipeline", "steps", "steps.*")),
-    (5, ("handler", "answer", "client", "duplex", "hints", "host", "fastpath", "requestbody")),
+    (5, ("handler", "answer", "client", "duplex", "hints", "host", "fastpath", "stopwatch", "requestbody")),
     (5, ("admin", "admin.*")),
     (6, ("app", "kept")),
     (7, ("server", "supervisor", "reloading", "door", "crew", "sockets", "terminal")),
@@ -64,7 +65,7 @@ HTTP = (
 # The libraries that the package may use at all, and where: what is replaceable is touched in few places.
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "aiohttp": HTTP,
-    "redis": ("store.link", "store.mux", "store.redis", "store.topologies", "demo*"),
+    "redis": ("store.link", "store.connections", "store.mux", "store.redis", "store.topologies", "demo*"),
     "hiredis": ("store.mux",),
     "yaml": ("config*",),
     "jwt": ("core.tokens", "core.tokenkeys"),
@@ -251,7 +252,7 @@ PLANTED = {
         {"proxy/cache.py": "import redis.asyncio\n"},
         (
             "proxy/cache.py:1: redis may be used in "
-            "store.link, store.mux, store.redis, store.topologies, demo* only"
+            "store.link, store.connections, store.mux, store.redis, store.topologies, demo* only"
         ),
     ),
     "a library that nobody declared": (

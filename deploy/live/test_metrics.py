@@ -89,12 +89,13 @@ class Prometheus:
 
 
 def busy(stub: Stub, proxy: Proxy, token: str) -> None:
-    """A little of everything: hits, misses, writes, nobodies, an eviction, shadow mode, a failure."""
+    """A little of everything, from hits and writes to an eviction, shadow mode, a refusal and a failure."""
     writer = JSON | {"Authorization": f"Bearer {token}"}
     for number in range(1, 25):
         for _ in range(3):
             proxy.get(f"/users/{number}")
     proxy.get("/users/99999")
+    assert 405 == proxy.ask("TRACE", "/").status
     proxy.get("/auth/me", {"Authorization": f"Bearer {token}"})
     assert 200 == proxy.ask("PUT", "/profile", writer, json.dumps({"bio": "new"})).status
     assert 200 == proxy.ask_admin("POST", "/evict", JSON, json.dumps({"id": 5})).status

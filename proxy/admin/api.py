@@ -31,6 +31,7 @@ log = logging.getLogger("proxy.admin")
 
 Ping = Callable[[], Awaitable[None]]
 Explain = Callable[[Request], Awaitable[dict[str, Any]]]
+Figures = Callable[[], Mapping[str, int]]
 _KEYS = ("id", "email", "username", "phone")
 
 
@@ -43,6 +44,8 @@ class Duties:
     explain: Explain
     keys: TokenKeys | None = None
     modes: Modes = field(default_factory=lambda: Modes(Rollout()))
+    upstream: Figures = dict
+    """The connections to upstream."""
 
 
 class Admin:
@@ -51,8 +54,17 @@ class Admin:
     `duties` is set anew when other settings come into force.
     """
 
-    def __init__(self, duties: Duties, *, telemetry: Telemetry, token: str | None, peers: Peers) -> None:
+    def __init__(
+        self,
+        duties: Duties,
+        *,
+        telemetry: Telemetry,
+        token: str | None,
+        peers: Peers,
+        clients: Figures = dict,
+    ) -> None:
         self.duties = duties
+        self._clients = clients
         self._telemetry = telemetry
         self._token = token
         self._peers = peers
@@ -113,10 +125,15 @@ class Admin:
         uptime = round(time.monotonic() - self._started, 3)
         store = dict(await self.duties.cache.store.health())
         mine = self._counters() | {"uptime_seconds": uptime, "store": store}
+        link = getattr(getattr(self.duties.cache.store, "redis", None), "link", None)
         mine |= {"gauges": gauges(self.duties.cache.store, store), "replicas": store.get("replicas")}
+        mine["connections"] = {
+            "client": self._clients(),
+            "upstream": self.duties.upstream(),
+            "redis": {} if link is None else link.figures,
+        }
         keys = self.duties.keys
         mine["token_keys_age_seconds"] = None if keys is None else keys.health()["age_seconds"]
-        link = getattr(getattr(self.duties.cache.store, "redis", None), "link", None)
         if link is not None:
             mine["redis_latency"] = link.latency.stats()
         return merged([mine, *await self._peers.stats(self._token)])

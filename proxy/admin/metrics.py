@@ -23,7 +23,16 @@ _COUNTERS = {
     "key_fetches": ("Fetches of the token keys, by result.", "result", "key_fetches"),
     "evictions": ("Evictions by cause: write, operator, truth.", "cause", "evictions"),
     "upstream_errors": ("Requests that upstream did not answer, by problem.", "problem", "upstream_errors"),
+    "refused": ("Requests refused at the edge, before the walk, by problem.", "problem", "refused"),
     "upstream_responses": ("Upstream answers by status class, or failed.", "status", "upstream"),
+}
+# From 0 on, before there is one: Prometheus sees no increase in a count that begins at 1.
+_FROM_ZERO: dict[str, dict[str, int]] = {
+    "evictions": dict.fromkeys(("write", "operator", "truth"), 0),
+    "refused": dict.fromkeys(("bad-request", "request-timeout", "overloaded"), 0),
+    "upstream_errors": dict.fromkeys(
+        ("upstream-busy", "upstream-failed", "upstream-timeout", "upstream-unreachable"), 0
+    ),
 }
 _TOTALS = {
     "invalidations": "Evictions, by writes and by operators.",
@@ -48,6 +57,20 @@ _FEED = {
     "announced": "Announcements made on the feed.",
     "waited_out": "Announcements that a replica did not acknowledge before its lease was over.",
 }
+
+# Of each kind of connection: name → (help, what /stats calls it).
+_CONNECTIONS = {
+    "client": {"connection_limit": ("Connections that clients may have open.", "limit")},
+    "upstream": {
+        "connection_limit": ("Connections to upstream that there may be.", "limit"),
+        "waiting_requests": ("Requests that wait for a connection to upstream.", "waiting"),
+    },
+    "redis": {
+        "connection_limit": ("Connections to the servers of a Cluster that there may be.", "limit"),
+        "waiting_calls": ("Calls to Redis without a reply, or without a connection.", "waiting"),
+    },
+}
+_STATES = ("busy", "in_use", "idle", "opening")
 
 _UNTOLD = {"agree": 0, "disagree": 0}
 
@@ -80,7 +103,7 @@ def exposition(stats: Mapping[str, Any], accept: str) -> tuple[bytes, str]:
             families: list[Metric] = []
             for name, (told, label, place) in _COUNTERS.items():
                 family = CounterMetricFamily(f"{PREFIX}_{name}", told, labels=[label])
-                for value, count in stats.get(place, {}).items():
+                for value, count in (_FROM_ZERO.get(name, {}) | stats.get(place, {})).items():
                     family.add_metric([value], count)
                 families.append(family)
             lookups = CounterMetricFamily(f"{PREFIX}_lookups", "Look-ups by view.", labels=["view", "result"])
@@ -90,7 +113,7 @@ def exposition(stats: Mapping[str, Any], accept: str) -> tuple[bytes, str]:
             families.append(lookups)
             for name, told in _TOTALS.items():
                 families.append(CounterMetricFamily(f"{PREFIX}_{name}", told, value=stats[name]))
-            families += [*_by_route(stats), *_durations(stats), *_states(stats)]
+            families += [*_by_route(stats), *_durations(stats), *_connections(stats), *_states(stats)]
             info = GaugeMetricFamily(f"{PREFIX}_build_info", "The version that runs.", labels=["version"])
             info.add_metric([__version__], 1)
             return [*families, info]
@@ -116,7 +139,6 @@ def _by_route(stats: Mapping[str, Any]) -> list[Metric]:
         ("truth", "Hits that upstream was asked about, by what it said."),
     ):
         family = CounterMetricFamily(f"{PREFIX}_{kind}_checks", told, labels=["route", "verdict"])
-        # From 0 on, before anything is found: Prometheus sees no increase in a count that begins at 1.
         found_out = {route: _UNTOLD for route in stats["routes"] if route} | stats["checks"][kind]
         for route, verdicts in found_out.items():
             for verdict, count in (_UNTOLD | verdicts).items():
@@ -128,7 +150,7 @@ def _by_route(stats: Mapping[str, Any]) -> list[Metric]:
 def _durations(stats: Mapping[str, Any]) -> list[Metric]:
     from prometheus_client.metrics_core import HistogramMetricFamily
 
-    told = "Time up to the head of the answer, by outcome; hits before the walk are not timed."
+    told = "Time up to the head of the answer, by outcome; of hits before the walk a share is timed."
     requests = HistogramMetricFamily(f"{PREFIX}_request_duration_seconds", told, labels=["outcome"])
     for outcome, one in stats["latency"].items():
         requests.add_metric([outcome], cumulative(one), one["seconds"])
@@ -143,6 +165,26 @@ def _durations(stats: Mapping[str, Any]) -> list[Metric]:
         family = HistogramMetricFamily(f"{PREFIX}_{name}", told)
         family.add_metric([], cumulative(stats[place]), stats[place]["seconds"])
         found.append(family)
+    return found
+
+
+def _connections(stats: Mapping[str, Any]) -> list[Metric]:
+    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+
+    found: list[Metric] = []
+    for kind, gauges_of in _CONNECTIONS.items():
+        held = stats["connections"][kind]
+        family = GaugeMetricFamily(f"{PREFIX}_{kind}_connections", "Open connections.", labels=["state"])
+        for state in _STATES:
+            if state in held:
+                family.add_metric([state], held[state])
+        found.append(family)
+        for name, (told, place) in gauges_of.items():
+            if place in held:
+                found.append(GaugeMetricFamily(f"{PREFIX}_{kind}_{name}", told, held[place]))
+        if "opened" in held:
+            told = "Connections that were opened."
+            found.append(CounterMetricFamily(f"{PREFIX}_{kind}_connections_opened", told, held["opened"]))
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from enum import Enum
@@ -12,15 +11,14 @@ from importlib.resources import files
 from time import perf_counter
 from typing import Any, Final
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from proxy.core.errors import StoreError
 from proxy.histogram import Histogram
+from proxy.store.connections import Pool, Process, connect
 from proxy.store.mux import Command, Multiplexer, told
 
 __all__ = ["WRONG_TYPE", "Command", "Link", "Pool", "Process", "Script", "connect"]
@@ -60,82 +58,6 @@ class Script:
         return ("EVALSHA", self.digest, "1", key, *args)
 
 
-class Process:
-    """Which server process answers, asked on every new connection. `replaced` is told of another one: it may
-    have started from an older copy, and what it says is not to be believed yet."""
-
-    def __init__(self) -> None:
-        self.run_id = b""
-        """Its run id; empty while it is not known."""
-        self.changes = 0
-        """Times that another one answered."""
-        self.replaced: Callable[[], None] = _nobody_asks
-
-    async def greet(self, connection: Any) -> None:
-        """What redis-py does with a new connection, and the question. Raises RedisError."""
-        await connection.on_connect()
-        await connection.send_command("INFO", "server")
-        try:
-            info = await connection.read_response()
-        except ResponseError:
-            # INFO is forbidden to many an account; what it would have told is then unknown.
-            return
-        found = _RUN_ID.search(info if isinstance(info, bytes) else b"")
-        if found is None:
-            return
-        known, self.run_id = self.run_id, found[1]
-        if known not in (b"", found[1]):
-            self.changes += 1
-            self.replaced()
-
-
-def _nobody_asks() -> None:
-    """Nobody wants to know."""
-
-
-_RUN_ID = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
-
-
-class Pool(BlockingConnectionPool):
-    """A bounded pool that queues callers, and can let go of the connections nobody uses."""
-
-    async def drop_idle(self) -> None:
-        """Closes idle connections. They leave the pool first: one taken while it closes would break."""
-        idle, self._available_connections = self._available_connections, []
-        for connection in idle:
-            await connection.disconnect(nowait=True)
-
-
-def connect(
-    url: str,
-    pool_size: int = 10,
-    pool_timeout: float = 5.0,
-    deadline: float = 0.25,
-    process: Process | None = None,
-    **account: str | None,
-) -> Redis:
-    """A client for `redis://`, `rediss://` and `unix://`; connects on first use. Times are seconds.
-
-    `account` may hold `username` and `password`. `process` watches who answers.
-
-    Raises ValueError for another scheme. There is no timeout of each reply, as `Link` bounds the whole
-    operation and redis-py takes a task and a timer for each of them.
-    """
-    pool = Pool.from_url(
-        url,
-        max_connections=pool_size,
-        timeout=min(pool_timeout, deadline),
-        protocol=2,
-        decode_responses=False,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=None,
-        socket_connect_timeout=deadline,
-        redis_connect_func=None if process is None else process.greet,
-        **{name: value for name, value in account.items() if value is not None},
-    )
-    return Redis(connection_pool=pool)
-
-
 class Link:
     """Runs commands on a client. Only StoreError leaves `bounded`; its text never holds a key or a value.
 
@@ -162,6 +84,24 @@ class Link:
         self.errors = 0
         self.loads = 0
         """Times that a script was missing: what ran behind it in one pipeline has overtaken it."""
+
+    @property
+    def figures(self) -> dict[str, int]:
+        """Connections to Redis; `waiting` are callers without a reply, or without a connection."""
+        found = {"in_use": 0, "idle": 0, "waiting": 0, "opened": 0}
+        for pool in self._pools:
+            found = {name: count + pool.figures[name] for name, count in found.items()}
+        if self.mux is not None:
+            found["opened"] = found["opened"] or self.mux.opened
+            if self.mux.wire is not None:
+                found["in_use"] += self.mux.wire.usable
+                found["waiting"] += self.mux.wire.under_way
+        return found
+
+    @property
+    def _pools(self) -> Sequence[Pool]:
+        pool = self._client.connection_pool
+        return [pool] if isinstance(pool, Pool) else []
 
     @asynccontextmanager
     async def bounded(self, *, any_process: bool = False) -> AsyncIterator[None]:

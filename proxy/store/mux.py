@@ -63,6 +63,11 @@ class Wire(asyncio.Protocol):
         """Whether it is open, as far as this end knows."""
         return not (self.lost or self._transport.is_closing())
 
+    @property
+    def under_way(self) -> int:
+        """Callers whose replies have not come."""
+        return len(self._asked)
+
     def ask(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
         """The replies to come, or RedisConnectionError. To be called while the connection is `usable`."""
         packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
@@ -142,6 +147,7 @@ class Multiplexer:
         self._patience = patience
         self.wire: Wire | None = None
         self._opening: asyncio.Task[Wire] | None = None
+        self.opened = 0
 
     async def send(self, commands: Sequence[Command]) -> list[Any]:
         """The replies in order, errors of Redis among them. Raises RedisError or OSError."""
@@ -172,6 +178,7 @@ class Multiplexer:
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
+        self.opened += 1
         self.wire = Wire(connection, self._patience)
         return self.wire
 

@@ -17,7 +17,7 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError,
 
 from proxy.core.errors import StoreError
 from proxy.store import codec
-from proxy.store.link import Command, Link, Process, connect
+from proxy.store.link import Command, Link, Pool, Process, connect
 from proxy.store.mux import Multiplexer
 
 # All that replicas tell each other goes through the one server that has this key, so that it stays in order.
@@ -152,6 +152,16 @@ class ClusterLink(Link):
             for index, reply in zip(indexes, answer, strict=True):
                 replies[index] = reply
         return replies
+
+    @property
+    def figures(self) -> dict[str, int]:
+        """See Link; `limit` is that of all servers together."""
+        return super().figures | {"limit": sum(pool.max_connections for pool in self._pools)}
+
+    @property
+    def _pools(self) -> Sequence[Pool]:
+        pools = [server.connection_pool for server in self._servers.values()]
+        return [pool for pool in pools if isinstance(pool, Pool)]
 
     async def _pipe(self, place: tuple[str, int], commands: Sequence[Command]) -> list[Any]:
         async with self._server(place).pipeline(transaction=False) as pipe:

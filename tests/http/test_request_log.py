@@ -187,7 +187,7 @@ async def test_upstream_gets_an_id_if_it_is_asked_for(lines: Lines, sent: str, i
 
 
 async def test_a_client_that_hangs_up_has_its_line_too(kept: _Kept, lines: Lines) -> None:
-    """The walk was cancelled: the line says what was known, with no status."""
+    """The walk was cancelled: the line says what was known, with the status that stands for it (499)."""
     async with bench() as one:
         await one.control(hold="user_by_id")
         asking = asyncio.create_task(one.get("/users/3"))
@@ -198,7 +198,7 @@ async def test_a_client_that_hangs_up_has_its_line_too(kept: _Kept, lines: Lines
         async with asyncio.timeout(5):
             await kept.written.wait()
 
-    assert [("GET /users/{id:int}", 0)] == [subset(line, "route", "status") for line in lines()]
+    assert [("GET /users/{id:int}", 499)] == [subset(line, "route", "status") for line in lines()]
 
 
 def test_a_hit_without_a_share_costs_no_record(kept: _Kept) -> None:
