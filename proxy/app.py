@@ -26,6 +26,7 @@ from proxy.fastpath import Replays
 from proxy.handler import EdgeServer, Line, require_c_parser
 from proxy.jwks import PATIENCE, KeyServer, KeyServers, fetch_from, split_url
 from proxy.kept import Kept
+from proxy.passage import Passages
 from proxy.pipeline import Pipeline, unkeyed
 from proxy.refusals import Refusals
 from proxy.requestlog import RequestLog
@@ -205,7 +206,9 @@ async def _version(
     walk = pipeline if spans is None else spans.walk(pipeline)
     duties = Duties(cache, upstream.ping, explained, keys, Modes(rollout, note), lambda: upstream.figures)
     refusals = Refusals(telemetry, on=settings.observing.log_requests)
-    line = Line(walk, settings.limits, settings.edge, replays, refusals)
+    # A span is around each request where there are spans.
+    passages = Passages(pipeline, upstream, date_now) if spans is None else None
+    line = Line(walk, settings.limits, settings.edge, replays, refusals, passages)
     return _Version(settings, line, duties)
 
 

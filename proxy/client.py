@@ -17,7 +17,8 @@ from proxy.duplex import Duplex
 from proxy.fastpath import LONGEST, PIPELINED
 from proxy.hints import Hints
 from proxy.host import Host, Overloaded
-from proxy.requestbody import RequestBody, too_large
+from proxy.passage import Passage, Walk
+from proxy.requestbody import RequestBody, body_of
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 HEAD_END: Final = b"\r\n\r\n"
@@ -33,16 +34,16 @@ class Client(Duplex):
 
     __slots__ = (
         "_abandonable",
-        "_body",
         "_buffer",
         "_checked",
         "_head",
         "_host",
-        "_scheme",
         "_task",
+        "body",
         "deaf",
         "ending",
         "peer",
+        "scheme",
         "trusted",
     )
 
@@ -51,15 +52,14 @@ class Client(Duplex):
         super().__init__(host.limits.body_timeout)
         self.peer: str | None = None
         self.trusted = True
-        self._scheme = "http"
+        self.scheme = "http"
         self.ending = False
-        # the last answer is out, what still comes is dropped
-        self.deaf = False
+        self.deaf = False  # the last answer is out, what still comes is dropped
         self._buffer = b""
         self._checked = 0
         self._head = b""
-        self._body: RequestBody | None = None
-        self._task: asyncio.Task[None] | None = None
+        self.body: RequestBody | None = None
+        self._task: asyncio.Task[None] | Passage | None = None
         self._abandonable = True
 
     # the transport's calls
@@ -71,7 +71,7 @@ class Client(Duplex):
         if isinstance(name, tuple):
             self.peer = name[0]
         if transport.get_extra_info("sslcontext") is not None:
-            self._scheme = "https"
+            self.scheme = "https"
         self.trusted = self._host.edge.trusts(self.peer)
         if self._host.opened(self):
             self._arm(self._host.limits.idle_timeout, self.close)
@@ -80,7 +80,7 @@ class Client(Duplex):
 
     def data_received(self, data: bytes) -> None:
         """Bytes go to the body that is being read, or they are the beginning of the next request."""
-        if self._task is None and self._body is None and not self._buffer and not self.deaf:
+        if self._task is None and self.body is None and not self._buffer and not self.deaf:
             end = data.find(HEAD_END) + 4
             if end == len(data) and end <= LONGEST and data[0] != CR:
                 # One head, whole and alone, as most come.
@@ -88,7 +88,7 @@ class Client(Duplex):
                 return
         if self.deaf:
             return
-        body = self._body
+        body = self.body
         if body is not None and not body.complete:
             data = body.feed(data)
             if not body.complete:
@@ -114,8 +114,8 @@ class Client(Duplex):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Nobody waits for a read any more; a write that upstream may have begun comes to its end."""
         super().connection_lost(exc)
-        if self._body is not None:
-            self._body.fail(ClientGone())
+        if self.body is not None:
+            self.body.fail(ClientGone())
         if self._task is not None and self._abandonable:
             self._task.cancel()
         self._host.closed(self)
@@ -148,7 +148,7 @@ class Client(Duplex):
     @property
     def at_rest(self) -> bool:
         """Whether the next byte is the first one of a request."""
-        return self._task is None and self._body is None and not self._buffer and not self.deaf
+        return self._task is None and self.body is None and not self._buffer and not self.deaf
 
     def leave(self) -> tuple[bytes, float]:
         """For another protocol: what came ahead of it, and how long it may be silent."""
@@ -164,7 +164,7 @@ class Client(Duplex):
 
     def _next(self) -> None:
         """Begins with the next request, if its head is complete; what is ready is answered at once."""
-        self._body = None
+        self.body = None
         for turn in range(PIPELINED + 1):
             if self._checked == 0:
                 # RFC 9112 §2.2: an empty line before a request is no fault.
@@ -196,7 +196,7 @@ class Client(Duplex):
             if ready is not None:
                 transport.write(ready)
                 # What is armed between requests is the end of an idle connection.
-                self._due = self._loop.time() + self._host.limits.idle_timeout
+                self._deadline.due = self._loop.time() + self._host.limits.idle_timeout
                 return True
         self._walk(head)
         return False
@@ -220,42 +220,46 @@ class Client(Duplex):
 
     def learn(self, reply: Reply) -> None:
         """The walk has offered its answer to the request in hand."""
-        if self._host.replays is not None and self._body is None:
+        if self._host.replays is not None and self.body is None:
             self._host.replays.learn(self._head, reply)
 
     def _begin(self, head: RequestHead, data: bytes) -> None:
-        limits = self._host.limits
         self._head = data
         if head.length != 0:
-            if limits.body is not None and (head.length or 0) > limits.body:
-                raise too_large()
-            awaited = head.version == "1.1" and (head.headers.get("expect") or "").lower() == "100-continue"
-            self._body = RequestBody(self, head.length, limits, awaited=awaited)
-            rest, self._buffer = self._buffer, b""
-            if rest:
-                self._buffer = self._body.feed(rest)
-        request = Request(
-            head.method,
-            head.target,
-            head.headers,
-            self._body,
-            self.peer,
-            self._scheme,
-            head.version,
-            self.trusted,
-            Hints(self) if head.version == "1.1" else None,
-        )
+            self.body = body_of(self, head, self._host.limits)
+            if self._buffer:
+                self._buffer = self.body.feed(self._buffer)
         self._abandonable = head.method in READS
-        self._task = self._loop.create_task(self._serve(request, keep_alive=head.keep_alive))
+        # A client that does not read is waited for by the walk.
+        self._task = None if self._stuck or self.ending else self._host.passage(self, head, data)
+        if self._task is None:
+            self.walk(self.request(head), None, keep_alive=head.keep_alive)
 
-    async def _serve(self, request: Request, *, keep_alive: bool) -> None:
+    def request(self, head: RequestHead) -> Request:
+        """The request in hand."""
+        hints = Hints(self) if head.version == "1.1" else None
+        whence = (self.body, self.peer, self.scheme, head.version, self.trusted)
+        return Request(head.method, head.target, head.headers, *whence, hints)
+
+    def walk(self, request: Request, walk: Walk | None, *, keep_alive: bool) -> asyncio.Task[None]:
+        """Has the request in hand answered by a task."""
+        self._task = self._loop.create_task(self._serve(request, walk, keep_alive=keep_alive))
+        return self._task
+
+    def passed(self, *, keep_alive: bool) -> None:
+        """The answer to the request in hand was written."""
+        self._task = None
+        if not self.gone:
+            self._after(keep_alive=keep_alive)
+
+    async def _serve(self, request: Request, walk: Walk | None, *, keep_alive: bool) -> None:
         try:
-            body = self._body
+            body = self.body
             if body is not None and isinstance(body.error, ClientError):
                 # The head had come with a body that is known to be broken: nothing of it is forwarded.
                 self._host.refuse(self, body.error)
                 return
-            keep_alive = await self._host.serve(self, request, keep_alive=keep_alive)
+            keep_alive = await self._host.serve(self, request, walk, keep_alive=keep_alive)
         except ConnectionError:
             self.abort()
             return
@@ -264,12 +268,11 @@ class Client(Duplex):
             raise
         finally:
             self._task = None
-        if not self.gone:
-            self._after(keep_alive=keep_alive)
+        self.passed(keep_alive=keep_alive)
 
     def _after(self, *, keep_alive: bool) -> None:
         """The answer is out; what is left of the request's body is taken and thrown away."""
-        body = self._body
+        body = self.body
         if not keep_alive or self.ending or (body is not None and body.error is not None):
             self.close()
         elif body is not None and not body.complete:

@@ -11,7 +11,7 @@ import re
 import select
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
@@ -21,6 +21,7 @@ from proxy.core.errors import UpstreamError, UpstreamTimeout
 from proxy.core.framing import Head, answer_framing
 from proxy.core.headers import RawHeaders
 from proxy.core.upgrading import check_agreed
+from proxy.deadline import Deadline
 from proxy.replybody import BUFFER, ReplyBody
 
 # Nobody's answer head is larger; a peer that never ends its head must not fill memory.
@@ -32,6 +33,18 @@ Interim = Callable[[int, RawHeaders], None]
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
 
 
+class Receiver(Protocol):
+    """Takes the bytes of an answer instead of the connection itself."""
+
+    def received(self, data: bytes) -> None:
+        """Bytes from upstream."""
+        ...
+
+    def interrupted(self) -> None:
+        """The connection is about to be lost, or upstream's time is up: `begin` is to be called now."""
+        ...
+
+
 class Unanswered(UpstreamError):
     """The connection was closed before the first byte of the answer."""
 
@@ -39,7 +52,8 @@ class Unanswered(UpstreamError):
 class Connection(BaseProtocol):
     """Carries one exchange after another; `on_lost` is told when it is gone.
 
-    An exchange is `begin`, writing the request, awaiting the head, reading the content, `finish`.
+    An exchange is `begin`, writing the request, awaiting the head, reading the content, `finish`. While
+    there is a `receiver` there is no exchange here: it gets what comes.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[[Connection], None]) -> None:
@@ -48,6 +62,7 @@ class Connection(BaseProtocol):
         self._on_lost = on_lost
         self._poll: select.poll | None = None
         self._spoiled = False
+        self.receiver: Receiver | None = None
         # for one exchange
         self.request_sent = False
         self._method = ""
@@ -56,7 +71,8 @@ class Connection(BaseProtocol):
         self._buffer = b""
         self._head: Head | None = None
         self._body: ReplyBody | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = Deadline(loop)
+        self._failure = ""
         self._upgrade: str | None = None
         self._interim: Interim | None = None
         # what came behind a 101
@@ -124,18 +140,20 @@ class Connection(BaseProtocol):
 
     def arm(self, timeout: float, failure: str) -> None:
         """From now on the exchange fails with UpstreamTimeout after `timeout` seconds, unless disarmed."""
-        self.disarm()
-        error = UpstreamTimeout(f"Upstream {failure}.", executed=True)
-        self._timer = self._loop.call_later(timeout, self.fail, error)
+        self._failure = failure
+        self._deadline.set(timeout, self._late)
 
     def disarm(self) -> None:
         """Ends the current deadline."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._deadline.clear()
+
+    def _late(self) -> None:
+        self.fail(UpstreamTimeout(f"Upstream {self._failure}.", executed=True))
 
     def fail(self, error: BaseException) -> None:
         """Ends the exchange with `error` wherever it is awaited, and the connection with it."""
+        if self.receiver is not None:
+            self.receiver.interrupted()
         self._spoiled = True
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
@@ -146,7 +164,7 @@ class Connection(BaseProtocol):
     def abort(self) -> None:
         """Closes at once; what is still to be written is dropped."""
         self._spoiled = True
-        self.disarm()
+        self._deadline.stop()
         if self.transport is not None:
             self.transport.abort()
 
@@ -185,14 +203,21 @@ class Connection(BaseProtocol):
         self.disarm()
         if head is None or body is None or not head.framing.persistent or not self.request_sent:
             return False
-        if self._spoiled or body.spoiled or not body.complete:
-            return False
+        return self.fit and body.complete and not body.spoiled
+
+    @property
+    def fit(self) -> bool:
+        """Whether it may carry another exchange, once this one is over."""
         transport = self.transport
-        return not (transport is None or transport.is_closing() or transport.get_write_buffer_size())
+        return not (
+            self._spoiled or transport is None or transport.is_closing() or transport.get_write_buffer_size()
+        )
 
     def data_received(self, data: bytes) -> None:
         """Bytes from upstream."""
-        if self._head is not None:
+        if self.receiver is not None:
+            self.receiver.received(data)
+        elif self._head is not None:
             self._feed(data)
         elif self._answer is None:
             self.abort()
@@ -205,9 +230,11 @@ class Connection(BaseProtocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The end of the connection: of an answer that lasts until then, or a failure."""
+        if self.receiver is not None:
+            self.receiver.interrupted()
         super().connection_lost(exc)
         self._spoiled = True
-        self.disarm()
+        self._deadline.stop()
         if self._answer is not None and not self._answer.done():
             if self._answered:
                 error = UpstreamError("Upstream broke off in the head of its answer.", executed=True)

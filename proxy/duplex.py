@@ -8,6 +8,8 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
+from proxy.deadline import Deadline
+
 RESET: Final = struct.pack("ii", 1, 0)  # struct linger: on, for no time at all
 
 
@@ -15,14 +17,12 @@ class Duplex(asyncio.Protocol):
     """A protocol that waits where the peer takes nothing, at most `patience` seconds. `gone`: it was lost."""
 
     __slots__ = (
-        "_action",
+        "_deadline",
         "_drained",
-        "_due",
         "_loop",
         "_patience",
         "_paused",
         "_stuck",
-        "_timer",
         "gone",
         "transport",
     )
@@ -35,9 +35,7 @@ class Duplex(asyncio.Protocol):
         self._paused = False  # reading
         self._stuck = False  # writing
         self._drained: asyncio.Future[None] | None = None
-        self._due = 0.0
-        self._action: Callable[[], None] = self.abort
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = Deadline(self._loop)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The transport is there."""
@@ -46,10 +44,7 @@ class Duplex(asyncio.Protocol):
     def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002 - a cut and an end are alike
         """Whoever waits is told."""
         self.gone = True
-        self._disarm()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._deadline.stop()
         self.resume_writing()
 
     def pause_writing(self) -> None:
@@ -107,26 +102,9 @@ class Duplex(asyncio.Protocol):
             self._paused = False
             self.transport.resume_reading()
 
-    # one deadline at a time; its timer is moved only when it goes off
-
     def _arm(self, seconds: float, action: Callable[[], None]) -> None:
-        self._due = self._loop.time() + seconds
-        self._action = action
-        if self._timer is not None and self._timer.when() > self._due:
-            self._timer.cancel()
-            self._timer = None
-        if self._timer is None and not self.gone:
-            self._timer = self._loop.call_at(self._due, self._tick)
+        """One deadline at a time."""
+        self._deadline.set(seconds, action)
 
     def _disarm(self) -> None:
-        self._due = 0.0
-
-    def _tick(self) -> None:
-        self._timer = None
-        if not self._due:
-            return
-        if self._loop.time() < self._due:
-            self._timer = self._loop.call_at(self._due, self._tick)
-        else:
-            self._due = 0.0
-            self._action()
+        self._deadline.clear()

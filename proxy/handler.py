@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import http_parser
@@ -21,14 +21,15 @@ from proxy.core.maxforwards import METHODS
 from proxy.core.model import Outcome, Reply, Request
 from proxy.core.problems import error_reply, problem_reply
 from proxy.core.replies import finished
+from proxy.core.requesthead import RequestHead
 from proxy.fastpath import Replays
 from proxy.hints import Hints
 from proxy.host import Overloaded
+from proxy.passage import Passage, Passages, Walk
 from proxy.requestbody import RequestBody
 
 log = logging.getLogger("proxy.handler")
 
-Walk = Callable[[Request], Awaitable[Reply]]
 Refused = Callable[[ClientError], None]
 
 ALLOW: Final = ((b"Allow", METHODS),)
@@ -56,7 +57,7 @@ def make_server(
 class Line:
     """What serves requests under one version of the settings, and how many it has in hand.
 
-    `refused` is told of what was no request, or one too many.
+    `refused` is told of what was no request, or one too many. `passages` take what needs no walk.
     """
 
     def __init__(
@@ -66,12 +67,14 @@ class Line:
         edge: EdgeSettings,
         replays: Replays | None,
         refused: Refused | None = None,
+        passages: Passages | None = None,
     ) -> None:
         self.refused = refused or _nobody_asks
         self.walk = walk
         self.limits = limits
         self.edge = edge
         self.replays = replays
+        self.passages = passages
         self.busy = 0
         self._ended: asyncio.Event | None = None
 
@@ -144,18 +147,20 @@ class EdgeServer:
                     client.abort()
                 await asyncio.sleep(0)
 
-    async def serve(self, client: Client, request: Request, *, keep_alive: bool) -> bool:
+    async def serve(self, client: Client, request: Request, walk: Walk | None, *, keep_alive: bool) -> bool:
         """Walks the request and sends the answer; whether the connection may go on."""
         line = self._line
         line.busy += 1
         try:
-            return await self._serve(line, client, request, keep_alive=keep_alive)
+            return await self._serve(line, client, request, walk or line.walk, keep_alive=keep_alive)
         finally:
             line.left()
 
-    async def _serve(self, line: Line, client: Client, request: Request, *, keep_alive: bool) -> bool:
+    async def _serve(
+        self, line: Line, client: Client, request: Request, walk: Walk, *, keep_alive: bool
+    ) -> bool:
         try:
-            reply = await line.walk(request)
+            reply = await walk(request)
             # What was allowed under other settings is not made ready under these.
             if reply.offer is not None and keep_alive and line is self._line:
                 client.learn(reply)
@@ -177,6 +182,13 @@ class EdgeServer:
                 request.interim.close()
         keep_alive = keep_alive and not client.ending
         return await answer.send(client, reply, request.method, request.http_version, keep_alive=keep_alive)
+
+    def passage(self, client: Client, head: RequestHead, data: bytes) -> Passage | None:
+        """Passes the request on, if it can be done without a walk."""
+        line = self._line
+        passage = None if line.passages is None else line.passages.begin(client, head, data, line.left)
+        line.busy += passage is not None
+        return passage
 
     def refuse(self, client: Client, error: ClientError) -> None:
         """Answers what is no request, without a word of what was sent, and ends the connection."""

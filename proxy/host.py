@@ -7,7 +7,9 @@ from typing import Protocol, TypeVar
 from proxy.core.edgesettings import EdgeSettings, LimitSettings
 from proxy.core.errors import ClientError
 from proxy.core.model import Request
+from proxy.core.requesthead import RequestHead
 from proxy.fastpath import Replays
+from proxy.passage import Passage, Walk
 
 Client = TypeVar("Client", contravariant=True)
 
@@ -27,8 +29,12 @@ class Host(Protocol[Client]):
         """Counts it no more."""
         ...
 
-    async def serve(self, client: Client, request: Request, *, keep_alive: bool) -> bool:
+    async def serve(self, client: Client, request: Request, walk: Walk | None, *, keep_alive: bool) -> bool:
         """Answers; whether the connection may go on. Raises ConnectionError where the client is gone."""
+        ...
+
+    def passage(self, client: Client, head: RequestHead, data: bytes) -> Passage | None:
+        """Passes the request on, if it can be done without a walk."""
         ...
 
     def refuse(self, client: Client, error: ClientError) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from secrets import token_hex
 from time import perf_counter
 from typing import assert_never
@@ -45,7 +45,7 @@ class Pipeline:
     def __init__(self, services: Services, observe: Callable[[Outcome], None]) -> None:
         self.services = services
         self.router = Router(services.settings.routes)
-        self._observe = observe
+        self.observe = observe
         self._batches = Batches()
         self.samples = Samples()
         self._gives_ids = services.settings.observing.send_request_id
@@ -54,8 +54,12 @@ class Pipeline:
         """The answer to one request; what the client or upstream did wrong is a problem+json answer."""
         began = perf_counter()
         request, outcome = self._named(request)
+        return await self.told(outcome, began, self._walk(request, outcome))
+
+    async def told(self, outcome: Outcome, began: float, walk: Awaitable[Reply]) -> Reply:
+        """What the client gets of a walk that began then, told of in `outcome`."""
         try:
-            reply = await self._walk(request, outcome)
+            reply = await walk
             outcome.status = reply.status
         except InvalidToken as error:
             reply = problem_reply(error.status, error.problem, error.detail, CHALLENGE)
@@ -72,7 +76,7 @@ class Pipeline:
         finally:
             outcome.seconds = perf_counter() - began
             # Here and not below, so that a request whose client hung up is observed as well.
-            self._observe(outcome)
+            self.observe(outcome)
         return finished(reply, outcome)
 
     def _named(self, request: Request) -> tuple[Request, Outcome]:
@@ -145,6 +149,16 @@ class Pipeline:
                 raise AssertionError(x.route.name)
             case _:
                 assert_never(action)
+
+    def passed(self, method: str, target: str) -> tuple[str, Reason] | None:
+        """The route, and why it is not looked up, of a request without overrides that is only passed on."""
+        safe = method in READS or method in OTHER_SAFE
+        if not safe and self.router.is_resource(target):
+            return None
+        match = self.router.match(method, target)
+        if match is None:
+            return "", Reason.NO_ROUTE
+        return (match.route.name, Reason.PASS_ROUTE) if isinstance(match.route.action, Pass) else None
 
     def match(self, method: str, target: str, headers: Headers) -> Match | None:
         """The route of a request; one whose real method may hide in a header is a write on its path."""

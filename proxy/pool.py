@@ -71,9 +71,8 @@ class Pool(Generic[C]):
         if self._closed:
             raise UpstreamRefused("The proxy is shutting down.", executed=False)
         if not fresh:
-            used = self._take_idle()
+            used = self.take()
             if used is not None:
-                self._lent.add(used)
                 return used, True
         if self._open < self._limit:
             self._open += 1
@@ -125,10 +124,12 @@ class Pool(Generic[C]):
         while self._hand_over(None):
             pass
 
-    def _take_idle(self) -> C | None:
+    def take(self) -> C | None:
+        """A connection that lies idle, if there is one."""
         while self._idle:
             connection, _ = self._idle.pop()
             if connection.is_alive():
+                self._lent.add(connection)
                 return connection
             connection.abort()
             self._open -= 1

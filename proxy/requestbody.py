@@ -10,6 +10,7 @@ from proxy.core.chunks import Chunks
 from proxy.core.edgesettings import LimitSettings
 from proxy.core.errors import ClientError, ClientGone
 from proxy.core.headers import RawHeaders
+from proxy.core.requesthead import RequestHead
 
 # What a piece costs besides its bytes: a client that sends them one by one must not fill memory.
 OVERHEAD: Final = 64
@@ -174,6 +175,14 @@ class RequestBody:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def body_of(source: Source, head: RequestHead, limits: LimitSettings) -> RequestBody:
+    """The body that a head announces. Raises ClientError for one that is too large."""
+    if limits.body is not None and (head.length or 0) > limits.body:
+        raise too_large()
+    awaited = head.version == "1.1" and (head.headers.get("expect") or "").lower() == "100-continue"
+    return RequestBody(source, head.length, limits, awaited=awaited)
 
 
 def too_large() -> ClientError:

@@ -7,7 +7,7 @@ a PUT on a broken kept-alive connection; none of that is wanted here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from proxy.configtls import tls_context
@@ -40,7 +40,7 @@ class HttpUpstream:
     """
 
     def __init__(self, settings: UpstreamSettings) -> None:
-        self._until_head, self._until_next = settings.until_head, settings.until_next
+        self.until_head, self._until_next = settings.until_head, settings.until_next
         self._replace_host = settings.host is HostLine.REPLACE
         loop = asyncio.get_running_loop
         self._dialer = Dialer(settings, tls_context(settings), lambda: Connection(loop(), self._pool.forget))
@@ -57,8 +57,11 @@ class HttpUpstream:
         Raises UpstreamError; RequestBroken if it was the request's body that failed.
         """
         connection, used = await self._pool.acquire()
+        return await self._insisting(request, self._ask(connection, request), used=used)
+
+    async def _insisting(self, request: Request, asked: Awaitable[Reply], *, used: bool) -> Reply:
         try:
-            return await self._ask(connection, request)
+            return await asked
         except Unanswered as error:
             safe = request.method in _REPEATABLE and request.body is None
             if not used or (error.executed and not safe):
@@ -70,6 +73,27 @@ class HttpUpstream:
     def figures(self) -> dict[str, int]:
         """The connections, see Pool."""
         return self._pool.figures
+
+    def lend(self) -> Connection | None:
+        """A connection that lies idle, for a request that is written as it came; None: there is none."""
+        return None if self._replace_host else self._pool.take()
+
+    def give_back(self, connection: Connection, *, reusable: bool) -> None:
+        """It was lent."""
+        self._pool.release(connection, reusable=reusable)
+
+    def resumed(self, connection: Connection, answer: asyncio.Future[Head]) -> Resumed:
+        """For a request that went out on a connection that was lent, and its answer to come."""
+        return Resumed(
+            lambda request: self._insisting(request, self._answered(connection, answer), used=True)
+        )
+
+    async def _answered(self, connection: Connection, answer: asyncio.Future[Head]) -> Reply:
+        try:
+            return self._reply(connection, await answer)
+        except BaseException:
+            self._pool.release(connection, reusable=False)
+            raise
 
     async def ping(self) -> None:
         """Makes a connection and closes it. Raises UpstreamError."""
@@ -99,7 +123,7 @@ class HttpUpstream:
                     if at_hand is not None:
                         request.body.throw_away()  # type: ignore[union-attr]
                     connection.request_sent = True
-                    connection.arm(self._until_head, "did not answer in time")
+                    connection.arm(self.until_head, "did not answer in time")
                 else:
                     sender = asyncio.create_task(self._send_body(connection, request.body, length))
             head = await answer
@@ -154,11 +178,18 @@ class HttpUpstream:
             elif sent < length:
                 raise ClientError(400, "bad-request", "The body is shorter than its Content-Length.")
             connection.request_sent = True
-            connection.arm(self._until_head, "did not answer in time")
+            connection.arm(self.until_head, "did not answer in time")
         except (ClientError, ClientGone) as error:
             connection.fail(RequestBroken(error))
         except Exception as error:  # noqa: BLE001 - whatever the body's source did, the exchange ends with it
             connection.fail(error)
+
+
+class Resumed:
+    """Implements `ports.Upstream` for one request, which has been sent already."""
+
+    def __init__(self, send: Callable[[Request], Awaitable[Reply]]) -> None:
+        self.send = send
 
 
 class Content:

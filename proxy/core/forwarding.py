@@ -64,7 +64,7 @@ _TAKES_TRAILERS: Final = ((b"Connection", b"TE"), (b"TE", b"trailers"))
 _NOT_NOMINABLE: Final = frozenset({b"host"})
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 # What peers say of those before them.
-_CLAIMS: Final = frozenset(
+CLAIMS: Final = frozenset(
     {
         b"forwarded",
         b"x-forwarded-for",
@@ -104,8 +104,8 @@ def forwarded(
     if rules.x_forwarded is not XForwarded.OFF and not (
         request.trusted and rules.x_forwarded is XForwarded.APPEND
     ):
-        drop |= _CLAIMS
-    claims = fill or bool(drop & _CLAIMS)
+        drop |= CLAIMS
+    claims = fill or bool(drop & CLAIMS)
     lines: list[tuple[bytes, bytes]] = []
     schemed = hosted = trailing = False
     host: bytes | None = None

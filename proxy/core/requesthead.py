@@ -17,7 +17,7 @@ from proxy.core.incoming import checked_target
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 # Octets beyond ASCII are no part of a URL, but clients send them and services understand them.
 _START: Final = re.compile(rb"(%b) ([!-\"$-~\x80-\xff]++) HTTP/([0-9])\.([0-9])" % _TOKEN)
-_FIELDS: Final = re.compile(rb"(?:%b:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+" % _TOKEN)
+FIELDS: Final = re.compile(rb"(?:%b:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+" % _TOKEN)
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _LONE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 # A tab around the value is legal, and some readers then do not know the coding (RFC 9112 §6.1).
@@ -43,7 +43,7 @@ def read_head(data: bytes, limits: LimitSettings) -> RequestHead:
     fields = rest[:-2]
     if len(line) > limits.target + len(b"OPTIONS  HTTP/1.1"):
         raise too_long()
-    if start is None or _FIELDS.fullmatch(fields) is None:
+    if start is None or FIELDS.fullmatch(fields) is None:
         raise ClientError(400, "bad-request", _fault(line, data))
     raw = split_fields(fields)
     if b"\t" in fields and _TABBED.search(fields) is not None:
@@ -93,7 +93,7 @@ def split_fields(fields: bytes) -> RawHeaders:
 
 def read_fields(section: bytes) -> RawHeaders:
     """The field lines of a trailer section. Raises ValueError."""
-    if _FIELDS.fullmatch(section) is None:
+    if FIELDS.fullmatch(section) is None:
         raise ValueError("bad field line")
     return split_fields(section)
 

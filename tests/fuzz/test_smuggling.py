@@ -287,7 +287,7 @@ class Lax(Chunks):
 
 HOLES: dict[str, tuple[object, str, object]] = {
     "two framings": (incoming, "_framing", either_framing),
-    "lenient fields": (requesthead, "_FIELDS", re.compile(rb"(?s:.*)")),
+    "lenient fields": (requesthead, "FIELDS", re.compile(rb"(?s:.*)")),
     "lenient sizes": (requestbody, "Chunks", Lax),
 }
 

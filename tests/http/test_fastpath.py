@@ -527,10 +527,10 @@ async def test_a_body_that_looks_like_a_known_head_is_a_body() -> None:
             async with counting(at, 0):
                 # Each in a segment of its own.
                 await c.send(start)
-                await until(lambda: one._body is not None)
+                await until(lambda: one.body is not None)
                 await c.send(head)
                 if end:
-                    await until(lambda: one._body._received == len(head))
+                    await until(lambda: one.body._received == len(head))
                 await c.send(end)
                 assert b"X-Cache: HIT" not in await c.answer()
             assert b"X-Cache: HIT" in await c.ask(head)
@@ -604,10 +604,10 @@ async def test_idle_time_begins_anew_with_a_fast_answer() -> None:
     async with bench() as at, client(at) as c:
         await warm(c, get("/users/1"))
         (one,) = at.app.server.connections
-        before = one._due
+        before = one._deadline.due
         await asyncio.sleep(0.01)
         await c.ask(get("/users/1"))
-        assert one._due > before
+        assert one._deadline.due > before
 
 
 async def test_ready_answers_are_bounded() -> None:

@@ -1,0 +1,205 @@
+"""A request that is only passed on, from the client's connection to upstream's and back, without a task.
+
+Taken are plain requests that no route, or a `pass` route, is for, while a connection to upstream lies idle.
+An answer that has arrived whole and is as plain goes out in one write. Whatever else happens (an answer in
+parts or in chunks, an interim one, a failure, no answer in time) is carried on by the walk, which is shown
+the same bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from time import perf_counter
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from proxy.connection import Connection
+from proxy.core.forwarding import forwarded, returned
+from proxy.core.headers import Headers
+from proxy.core.model import Outcome, Reason, Reply, Request
+from proxy.core.observing import request_id, trace_id
+from proxy.core.replies import finished
+from proxy.core.requesthead import RequestHead
+from proxy.core.verbatim import Answer, Plain, plain_answer, plain_request
+from proxy.pipeline import METHODS, Pipeline
+from proxy.requestbody import RequestBody
+from proxy.steps.exchange import send
+from proxy.upstream import HttpUpstream
+
+Walk = Callable[[Request], Awaitable[Reply]]
+
+
+class Passenger(Protocol):
+    """A client's connection."""
+
+    transport: asyncio.Transport | None
+    gone: bool
+    ending: bool
+    peer: str | None
+    trusted: bool
+    scheme: str
+    body: RequestBody | None
+
+    def request(self, head: RequestHead) -> Request:
+        """The request in hand, for a walk."""
+        ...
+
+    def walk(self, request: Request, walk: Walk, *, keep_alive: bool) -> asyncio.Task[None]:
+        """Has the request in hand answered by a task."""
+        ...
+
+    def passed(self, *, keep_alive: bool) -> None:
+        """The answer was written."""
+        ...
+
+
+class Passages:
+    """Begins them; `date` gives the text of this second's Date."""
+
+    def __init__(self, pipeline: Pipeline, upstream: HttpUpstream, date: Callable[[], bytes]) -> None:
+        self.pipeline = pipeline
+        self.upstream = upstream
+        self.date = date
+        settings = pipeline.services.settings
+        self._rules = settings.edge
+        self._gives_ids = settings.observing.send_request_id
+        self.told = settings.observing.log_requests
+        # Clients, and names of the service, are few, and stay the same from one request to the next.
+        self._added = lru_cache(maxsize=1024)(self._make_added)
+
+    def begin(
+        self, client: Passenger, head: RequestHead, data: bytes, ended: Callable[[], None]
+    ) -> Passage | None:
+        """Sends the request whose head is `data`; None: it is to be walked. `ended` is told of its end."""
+        plain = plain_request(head, data)
+        if plain is None or (self._gives_ids and not plain.identified):
+            return None
+        content = b""
+        if client.body is not None:
+            at_hand = client.body.at_hand()
+            if at_hand is None:
+                return None
+            content = at_hand
+        found = self.pipeline.passed(head.method, head.target)
+        connection = None if found is None else self.upstream.lend()
+        if found is None or connection is None or connection.transport is None:
+            return None
+        added = self._added(client.peer, client.scheme, plain.host, trusted=client.trusted)
+        passage = Passage(self, client, connection, head, plain, found, ended)
+        connection.receiver = passage
+        connection.transport.write(b"%b%b\r\n%b" % (plain.head, added, content))
+        connection.arm(self.upstream.until_head, "did not answer in time")
+        if client.body is not None:
+            client.body.throw_away()
+        return passage
+
+    def _make_added(self, peer: str | None, scheme: str, host: bytes, *, trusted: bool) -> bytes:
+        """What `forwarded` adds to the lines of any plain request of this client."""
+        given = Request("GET", "/", Headers(((b"Host", host),)), None, peer, scheme, "1.1", trusted)
+        lines = forwarded(given, fill=False, rules=self._rules).headers.raw[1:]
+        return b"".join(b"%b: %b\r\n" % line for line in lines)
+
+
+class Passage:
+    """One exchange. To the client's connection it is what a task is: there, and to be cancelled."""
+
+    __slots__ = ("_began", "_client", "_connection", "_ended", "_found", "_head", "_owner", "_plain")
+
+    def __init__(
+        self,
+        owner: Passages,
+        client: Passenger,
+        connection: Connection,
+        head: RequestHead,
+        plain: Plain,
+        found: tuple[str, Reason],
+        ended: Callable[[], None],
+    ) -> None:
+        self._began = perf_counter()
+        self._owner = owner
+        self._client = client
+        self._connection = connection
+        self._head = head
+        self._plain = plain
+        self._found = found
+        self._ended = ended
+
+    def received(self, data: bytes) -> None:
+        """See connection.Receiver."""
+        answer = plain_answer(data, self._head.method)
+        if answer is None:
+            self._carry_on(data)
+            return
+        connection, client, owner = self._connection, self._client, self._owner
+        connection.receiver = None
+        owner.upstream.give_back(connection, reusable=answer.persistent and connection.fit)
+        outcome = self._outcome()
+        outcome.status = outcome.upstream_status = answer.status
+        owner.pipeline.observe(outcome)
+        self._ended()
+        keep_alive = not client.ending
+        if not client.gone and client.transport is not None:
+            client.transport.write(self._answered(answer, keep_alive=keep_alive))
+        client.passed(keep_alive=keep_alive)
+
+    def interrupted(self) -> None:
+        """See connection.Receiver."""
+        self._carry_on(b"")
+
+    def cancel(self) -> None:
+        """The client is gone, and nobody wants the answer."""
+        self._connection.receiver = None
+        self._owner.upstream.give_back(self._connection, reusable=False)
+        self._owner.pipeline.observe(self._outcome())
+        self._ended()
+
+    def _outcome(self) -> Outcome:
+        route, reason = self._found
+        method, headers = self._head.method, self._head.headers
+        spent = perf_counter() - self._began
+        outcome = Outcome(
+            route=route,
+            method=method if method in METHODS else "_OTHER",
+            reason=reason,
+            seconds=spent,
+            upstream_seconds=spent,
+        )
+        if self._plain.named and self._owner.told:
+            outcome.request_id, outcome.trace_id = request_id(headers), trace_id(headers)
+        return outcome
+
+    def _answered(self, answer: Answer, *, keep_alive: bool) -> bytes:
+        dated = b"" if answer.dated else b"Date: %b\r\n" % self._owner.date()
+        return b"HTTP/1.1 %d %b\r\n%b%b%b%b\r\n%b" % (
+            *(answer.status, answer.reason, answer.lines, _said(self._found[1], answer.status), dated),
+            *(b"" if keep_alive else b"Connection: close\r\n", answer.content),
+        )
+
+    def _carry_on(self, data: bytes) -> None:
+        """The same exchange, as the walk would have it by now."""
+        connection, client, pipeline = self._connection, self._client, self._owner.pipeline
+        connection.receiver = None
+        request = client.request(self._head)
+        answer = connection.begin(request.method, None, request.interim)
+        connection.request_sent = True
+        upstream = self._owner.upstream.resumed(connection, answer)
+        services = replace(pipeline.services, upstream=upstream)
+        outcome = self._outcome()
+
+        async def walk(request: Request) -> Reply:
+            return await pipeline.told(outcome, self._began, send(services, request, outcome))
+
+        client.walk(request, walk, keep_alive=True).add_done_callback(lambda _: self._ended())
+        if data:
+            connection.data_received(data)
+
+
+@lru_cache(maxsize=512)
+def _said(reason: Reason, status: int) -> bytes:
+    """The lines that are added to a plain answer."""
+    outcome = Outcome(reason=reason, upstream_status=status)
+    lines = finished(Reply(status, b"", returned(())), outcome).headers
+    return b"".join(b"%b: %b\r\n" % line for line in lines)
