@@ -17,6 +17,7 @@ from proxy.answer import date_now
 from proxy.cache import UserCache, open_users
 from proxy.configchange import kept_otherwise
 from proxy.core.issuers import Issuers, blocks_of, prover
+from proxy.core.keeping import Keeping, rules
 from proxy.core.model import Outcome, Request
 from proxy.core.ports import Store, TokenKeys
 from proxy.core.redaction import Redactor
@@ -153,7 +154,9 @@ async def _version(
     )
     # Without Redis there is one store for as long as the process lives: a write under the old settings must
     # be seen by readers under the new ones.
-    where = (settings.redis, settings.resource_memory) if settings.redis.url is not None else None
+    where = None
+    if settings.redis.url is not None:
+        where = (settings.redis, settings.resource_memory, _keeping(settings))
     store = await stack.enter_async_context(kept.part("store", where, lambda: _store(settings)))
     cache = UserCache(store, model=settings.user, wait_timeout=settings.upstream.until_head)
     stack.push_async_callback(cache.rest)
@@ -223,11 +226,17 @@ async def _upstream(settings: UpstreamSettings) -> AsyncIterator[HttpUpstream]:
 
 @asynccontextmanager
 async def _store(settings: Settings) -> AsyncIterator[Store]:
-    store = open_users(settings.redis, settings.memory_entries, settings.resource_memory)
+    store = open_users(
+        settings.redis, settings.memory_entries, settings.resource_memory, keeping=_keeping(settings)
+    )
     try:
         yield store
     finally:
         await store.close()
+
+
+def _keeping(settings: Settings) -> Keeping:
+    return rules(settings.user, settings.views, sealed=bool(settings.redis.seal_keys))
 
 
 def observers(*each: Callable[[Outcome], None]) -> Callable[[Outcome], None]:

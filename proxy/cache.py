@@ -11,12 +11,13 @@ from typing import Any, Self
 import orjson
 
 from proxy.core.errors import SecretFieldError
+from proxy.core.keeping import ANYHOW, Keeping, rules
 from proxy.core.keys import identify, key_values
 from proxy.core.model import Batch, Entry, Evicted, Fence, Found, Looked, Reason, Ref, Ticket
 from proxy.core.offers import HeldEntry
 from proxy.core.ports import Store
 from proxy.core.redaction import Redactor
-from proxy.core.settings import RedisSettings, UserKey, UserModel
+from proxy.core.settings import RedisSettings, UserKey, UserModel, View
 from proxy.leases import Leases
 from proxy.store.opened import MOST, Join, open_store
 
@@ -32,7 +33,9 @@ DEFAULT_MODEL = UserModel(
 )
 
 
-def open_users(redis: RedisSettings, max_users: int, resource_bytes: int = MOST) -> Store:
+def open_users(
+    redis: RedisSettings, max_users: int, resource_bytes: int = MOST, *, keeping: Keeping = ANYHOW
+) -> Store:
     """The store that the settings ask for, joined to the feed of its replicas where there is Redis."""
 
     def feed() -> Join:
@@ -40,7 +43,7 @@ def open_users(redis: RedisSettings, max_users: int, resource_bytes: int = MOST)
 
         return join
 
-    return open_store(redis, max_users, feed, resource_bytes=resource_bytes)
+    return open_store(redis, max_users, feed, resource_bytes=resource_bytes, keeping=keeping)
 
 
 class UserCache:
@@ -66,7 +69,8 @@ class UserCache:
         now: Callable[[], float] = time.time,
     ) -> None:
         if source is None or isinstance(source, str):
-            source = open_users(RedisSettings(url=source), max_users)
+            keeping = rules(model, {view: View(name=view, ttl=0.0)}, sealed=False)
+            source = open_users(RedisSettings(url=source), max_users, keeping=keeping)
         self.store: Store = source
         self._model = model
         self._view = view

@@ -70,6 +70,11 @@ class Valkey:
         with redis.Redis(unix_socket_path=str(self._socket), protocol=2) as client:
             return client.execute_command(*command)
 
+    def field(self, key: str, slot: str) -> str:
+        """The one field of a user's hash that holds that slot, under whichever rules; empty for none."""
+        fields = [name.decode() for name in self.ask("HKEYS", key)]
+        return next((name for name in fields if name.partition("~")[0] == slot), "")
+
     def flush(self) -> None:
         """Empties it and forgets its scripts."""
         self.ask("FLUSHALL")

@@ -74,6 +74,11 @@ _FACT_LAST = frozenset(
     }
 )
 _FACT_WITHIN = "expire"
+# All of the above as text: another list takes out something else.
+BUILT_IN = repr(
+    [sorted(one) for one in (_SECRET, _SECRET_ALONE, _INNOCENT, _FACT_FIRST, _FACT_LAST)]
+    + [_FRAGMENTS.pattern, _FACT_WITHIN]
+)
 _ISO_DATE = re.compile(
     r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?( ?(Z|UTC|[+-]\d\d:?\d\d))?)?", re.ASCII
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from proxy.core.keeping import ANYHOW, Keeping
 from proxy.core.ports import Membership, Store
 from proxy.core.settings import RedisSettings
 from proxy.store import codec
@@ -21,7 +22,12 @@ MOST = 64 * 1024 * 1024
 
 
 def open_store(
-    redis: RedisSettings, max_users: int, join: Callable[[], Join], *, resource_bytes: int = MOST
+    redis: RedisSettings,
+    max_users: int,
+    join: Callable[[], Join],
+    *,
+    resource_bytes: int = MOST,
+    keeping: Keeping = ANYHOW,
 ) -> Store:
     """Memory for `max_users` users and `resource_bytes` of resources, in front of Redis where there is one.
 
@@ -40,6 +46,7 @@ def open_store(
         pool_size=redis.pool_size,
         pool_timeout=redis.pool_timeout,
         seal=_seal(redis.seal_keys),
+        keeping=keeping,
     )
     wakes = Wakes()
     feed = join()(shared.link, memory, wakes.wake)

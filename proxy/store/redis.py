@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from proxy.core.errors import StoreError
+from proxy.core.keeping import ANYHOW, Keeping
 from proxy.core.model import Absent, Batch, Entry, Evicted, Found, Looked, Reason, Ref, Ticket, Tier
 from proxy.store import codec
 from proxy.store.link import WRONG_TYPE, Command, Link, Script, connect
@@ -47,8 +48,8 @@ class RedisStore:
     """A Store in Redis. Every method but `health` and `close` raises StoreError where Redis cannot answer.
 
     `client` is a URL, or a ready client that stays open when the store is closed. `deadline` (seconds)
-    bounds each operation with its round trips. `seal` is put around the answers that are stored. `now` is
-    the wall clock that entries are judged by.
+    bounds each operation with its round trips. `seal` is put around the answers that are stored, `keeping`
+    names the rules that they are stored under. `now` is the wall clock that entries are judged by.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class RedisStore:
         pool_timeout: float = 5.0,
         deadline: float = 0.25,
         seal: codec.Seal = codec.PLAIN,
+        keeping: Keeping = ANYHOW,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._own = isinstance(client, str)
@@ -69,6 +71,7 @@ class RedisStore:
         )
         self.writes = RedisWrites(self.link, seal)
         self._seal = seal
+        self._keeping = keeping
         self._now = now
         self._stats = RedisStats()
 
@@ -82,6 +85,7 @@ class RedisStore:
         """See Store. Stale, expired and unreadable things are told apart by the reason."""
         if not codec.usable(ref.value):
             return Absent(Reason.KEY_UNUSABLE)
+        ref = self._keeping.placed(ref)
         async with self.link.bounded():
             if ref.key == "id":
                 return await self._user(ref, ref.value, None)
@@ -169,7 +173,7 @@ class RedisStore:
         token = secrets.token_hex(8)
         asked = [epoch]
         if ref is not None and codec.usable(ref.value):
-            asked += self._claim(ref, token, wake)
+            asked += self._claim(self._keeping.placed(ref), token, wake)
         async with self.link.bounded():
             seq, found, *replies = await self.writes.numbered(*asked)
         ticket = Ticket(seq=seq, epoch=None if found.startswith(codec.SIGN.encode()) else found.decode())
@@ -195,6 +199,7 @@ class RedisStore:
 
     async def release(self, ref: Ref, ticket: Ticket, wake: bytes) -> None:
         """Ends a fill that stored nothing: `wake` goes to all who wait for it."""
+        ref = self._keeping.placed(ref)
         if ref.key == "id" and ticket.lease is not None:
             command = _RELEASE.call(codec.user_key(ref.value), ref.slot, ticket.lease, wake)
         elif ref.key != "id" and ticket.mark is not None:
@@ -208,11 +213,11 @@ class RedisStore:
     async def fill(self, ref: Ref, entry: Entry, ticket: Ticket) -> Reason | None:
         """See Store."""
         now = self._now()
-        reason = codec.refused(ref, entry, now)
-        if reason is not None:
+        if (reason := codec.refused(ref, entry, now)) is not None:
             return reason
         if ticket.seq is None or ticket.epoch is None:
             return self._refuse()
+        rules, ref = self._keeping.sign(ref.slot), self._keeping.placed(ref)
         entry = msgspec.structs.replace(entry, epoch=ticket.epoch)
         life = str(math.ceil((entry.dead - now) * _MS))
         if entry.user_id is None:
@@ -227,7 +232,7 @@ class RedisStore:
             blob = self._seal.seal(key, field, codec.encode(entry))
             held = ticket.lease if ref.key == "id" else None
             memory = "" if held else ticket.evicted
-            limits = (FLOOR_MS, TICKET_US, str(codec.TOKEN_SLOTS), held or "", memory)
+            limits = (FLOOR_MS, TICKET_US, str(codec.TOKEN_SLOTS), held or "", memory, rules)
             store = _FILL.call(key, str(ticket.seq), field, blob, life, *limits)
         async with self.link.bounded():
             stored, epoch = await self.link.run(store, _GET_EPOCH)

@@ -96,13 +96,14 @@ async def test_a_value_put_elsewhere_is_a_miss(server: Valkey, tmp_path: Path) -
     async with bench(routes=BOTH, tmp_path=tmp_path, redis=server.url, env=KEYS) as at:
         for user_id in (1, 2):
             await at.get(f"/users/{user_id}")
-        other = server.ask("HGET", "user:id:2", "v:users")
+        field = server.field("user:id:2", "v:users")
+        other = server.ask("HGET", "user:id:2", field)
         for planted in (other, b"\x96\x01", b"{}"):
-            server.ask("HSET", "user:id:1", "v:users", planted)
+            server.ask("HSET", "user:id:1", field, planted)
             await at.app.cache.store.memory.close()  # type: ignore[attr-defined]
             answer = await at.get("/users/1")
             assert ("MISS", 1) == (answer.x_cache, answer.json()["id"])
-            assert planted != server.ask("HGET", "user:id:1", "v:users")
+            assert planted != server.ask("HGET", "user:id:1", field)
         assert 3 == at.app.cache.store.redis.stats.corrupt  # type: ignore[attr-defined]
 
 

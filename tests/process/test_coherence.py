@@ -359,7 +359,7 @@ def test_valkey_comes_back_from_an_old_snapshot(world: World, noticed: bool) -> 
     if noticed:
         poll(lambda: all(_breaker(one) == "open" for one in world.replicas), "all noticed")
     world.valkey.start()
-    assert 1 == world.valkey.ask("HEXISTS", f"user:id:{user['id']}", "v:users")
+    assert world.valkey.field(f"user:id:{user['id']}", "v:users")
     seen: Counter[str] = Counter()
 
     def well() -> bool:

@@ -292,7 +292,7 @@ async def test_a_fence_whose_writer_died_evicts_when_its_life_is_over(
             seen.append(await other.tier())
     assert {Reason.FENCED: 1, Reason.ABSENT: 1} == dict.fromkeys(seen, 1)
     assert Reason.STALE_FILL == await other.store.fill(ID, other.entry(body=b"old"), ticket)
-    assert 0 == valkey.ask("HEXISTS", "user:id:42", "v:users")
+    assert not valkey.field("user:id:42", "v:users")
     await everywhere(replicas, b"new")
 
 
@@ -437,7 +437,7 @@ async def test_an_old_snapshot_is_never_read(valkey_server: Callable[..., Valkey
         # Neither replica's loop turns while the server is away.
         server.kill()
         server.start()
-        assert 1 == server.ask("HEXISTS", "user:id:42", "v:users")
+        assert server.field("user:id:42", "v:users")
         readers = [asyncio.ensure_future(read(one)) for one in replicas * 5]
         await until(
             lambda: all(one.store.stats.restarts == 1 and not one.store.recovery.down for one in replicas)

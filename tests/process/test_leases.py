@@ -147,7 +147,7 @@ async def test_a_failure_of_the_holder_frees_the_others(valkey: Valkey) -> None:
     async with replicas(valkey.url, 2) as (one, other):
         first = ask(one, ID, fails)
         await until(lambda: one.leases.under_way(ID))
-        await until(lambda: int(valkey.ask("HEXISTS", "user:id:42", "l:users")) == 1)
+        await until(lambda: valkey.field("user:id:42", "l:users") != "")
         good = Upstream()
         good.go.set()
         second = ask(other, ID, good)

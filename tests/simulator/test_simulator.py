@@ -87,7 +87,7 @@ def _random_command(rng: random.Random, now: int) -> tuple[Any, ...]:
             fences._OPEN.call(codec.EPOCH_KEY, fence, "epoch", "900000"),
             writes._FREE.call(alias),
             writes._EVICT.call(user, seq, "120000", "60000000", fence),
-            redis._FILL.call(user, seq, "v:u", "body", "90000", "120000", "60000000", "64", "", ""),
+            redis._FILL.call(user, seq, "v:u", "body", "90000", "120000", "60000000", "64", "", "", ""),
             redis._LEASE.call(user, "u", f"t{other}", "3000000", "61000", "wake"),
             redis._RELEASE.call(user, "u", f"t{other}", "freed"),
             redis._SETTLE.call(user),

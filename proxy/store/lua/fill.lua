@@ -10,6 +10,7 @@
 -- ARGV[8]  the token of the lease that was taken with the ticket, '' for none
 -- ARGV[9]  the counts of evicted keys when the ticket was taken, 'run id=count,…' of all servers that may have
 --          the key; '' where there is a lease
+-- ARGV[10] what the names of fields end with that are kept under the rules of now, '~{rules}'; '' for no rules
 -- returns  1 stored, 0 refused, 2 refused because a write is under way
 local now = clock()
 -- Under maxmemory a floor may have been thrown out. The lease lives in the same key, and would be gone with it;
@@ -66,6 +67,21 @@ if string.find(ARGV[2], '#', 1, true) and redis.call('HLEN', KEYS[1]) >= limit
   end
 end
 redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])
+if ARGV[10] ~= '' then
+  -- Answers of this view that were kept under other rules go, but not each time: a replica that has those rules may
+  -- be at work as well, and neither is to keep the other from having any.
+  local view, others = string.match(ARGV[2], '^v:([^#~]*)'), {}
+  for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+    if string.match(field, '^v:([^#~]*)') == view and string.sub(field, -#ARGV[10]) ~= ARGV[10] then
+      others[#others + 1] = field
+    end
+  end
+  local last = #others > 0 and tonumber(redis.call('HGET', KEYS[1], 'rid') or '') or nil
+  if #others > 0 and (not last or last > now or now - last > 3600000000) then
+    redis.call('HDEL', KEYS[1], unpack(others))
+    redis.call('HSET', KEYS[1], 'rid', string.format('%.0f', now))
+  end
+end
 local left = redis.call('PTTL', KEYS[1])
 local life = tonumber(ARGV[4])
 if left < 0 and type(floor) == 'string' then
