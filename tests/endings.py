@@ -22,6 +22,10 @@ from tests.valkey import Valkey
 
 OTHER = 1  # a user whom nothing happens to
 PATHS = ("/auth/me", "/auth/introspect", f"/users/by-email/user{OTHER}@example.com")
+STANDARD = "/auth/standard"
+# By a client of its own, who asks about the token in a form.
+POSTED = ("/auth/posted", "/auth/told")
+QUESTIONS = (*PATHS, STANDARD, *POSTED)
 ENDINGS = ("deactivated", "deleted", "password", "logout")
 ROUTES = """version: 1
 user: {keys: {email: {path: email}}, active: is_active}
@@ -32,6 +36,9 @@ routes:
   - {match: "GET /users/by-email/{email}", lookup: {by: email, view: users}, access: token}
   - {match: "GET /auth/me", introspect: {answer: view, view: users}}
   - {match: "GET /auth/introspect", introspect: {answer: upstream, view: introspection}}
+  - {match: "GET /auth/standard", introspect: {answer: rfc7662, view: users, fields: []}}
+  - {match: "POST /auth/posted", introspect: {answer: rfc7662, view: users, fields: [], caller_ttl: 1h}}
+  - {match: "POST /auth/told", introspect: {answer: upstream, view: introspection}}
   - {match: "POST /auth/password", write: {revoke: user}}
   - {match: "POST /auth/logout", write: {revoke: token}}
 """
@@ -53,9 +60,9 @@ class Service:
         claims = {"sub": str(number), "exp": 4_000_000_000, "iat": int(time.time()), "password": 0}
         return jwt.encode(claims, SECRET, algorithm="HS256")
 
-    def caller(self, request: web.Request) -> dict[str, Any]:
+    def caller(self, request: web.Request, token: str = "") -> dict[str, Any]:
         """Whose token it is. Raises 401."""
-        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        token = token or request.headers.get("Authorization", "").removeprefix("Bearer ")
         claims = jwt.decode(token, SECRET, algorithms=["HS256"])
         user = self.users.get(int(claims["sub"]))
         if user is None or not user["is_active"] or claims["password"] != self.passwords[user["id"]]:
@@ -67,6 +74,14 @@ class Service:
     async def me(self, request: web.Request) -> web.Response:
         """The caller."""
         return web.json_response(self.caller(request))
+
+    async def standard(self, request: web.Request) -> web.Response:
+        """RFC 7662, by GET and by POST."""
+        try:
+            user = self.caller(request, str((await request.post()).get("token", "")))
+        except web.HTTPUnauthorized:
+            return web.json_response({"active": False})
+        return web.json_response({"active": True, "sub": str(user["id"])})
 
     async def by_email(self, request: web.Request) -> web.Response:
         """Anybody, for those with a good token."""
@@ -101,6 +116,9 @@ class Service:
         app = web.Application()
         app.router.add_get("/auth/me", self.me)
         app.router.add_get("/auth/introspect", self.me)
+        app.router.add_get(STANDARD, self.standard)
+        for path in POSTED:
+            app.router.add_post(path, self.standard)
         app.router.add_get("/users/by-email/{email}", self.by_email)
         app.router.add_route("*", "/users/{id}", self.write)
         app.router.add_post("/auth/password", self.password)
@@ -115,20 +133,24 @@ class Raw:
         self.reader, self.writer, self.head = reader, writer, head
 
     async def ask(self) -> tuple[int, bool]:
-        """The status, and whether it was a hit."""
+        """The status, 401 also where a standard answer says it, and whether it was a hit."""
         self.writer.write(self.head)
         head = await self.reader.readuntil(b"\r\n\r\n")
         length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
-        if length:
-            await self.reader.readexactly(int(length[1]))
-        return int(head.split(b" ", 2)[1]), b"X-Cache: HIT" in head
+        body = await self.reader.readexactly(int(length[1])) if length else b""
+        status = 401 if re.search(rb'"active": ?false', body) else int(head.split(b" ", 2)[1])
+        return status, b"X-Cache: HIT" in head
 
 
 def head_of(method: str, path: str, token: str = "", body: bytes = b"") -> bytes:
     """A request as bytes."""
     lines = [f"{method} {path} HTTP/1.1", "Host: users"]
+    kind = "json"
+    if path in POSTED:
+        lines += ["Authorization: Basic YXBwOnMzY3JldC1vZi1hLWNsaWVudA=="]
+        kind, body, token = "x-www-form-urlencoded", f"token={token}".encode(), ""
     lines += [f"Authorization: Bearer {token}"] if token else []
-    lines += [f"Content-Length: {len(body)}", "Content-Type: application/json"] if body else []
+    lines += [f"Content-Length: {len(body)}", f"Content-Type: application/{kind}"] if body else []
     return "\r\n".join((*lines, "", "")).encode() + body
 
 
@@ -192,8 +214,9 @@ class World:
                 await self.connect(stack, url, head_of("GET", f"/users/{self._next}")) for url in self.urls
             ]
             for number, url in enumerate(self.urls):
-                for path in PATHS:
-                    raw = await self.connect(stack, url, head_of("GET", path, token))
+                for path in QUESTIONS:
+                    method = "POST" if path in POSTED else "GET"
+                    raw = await self.connect(stack, url, head_of(method, path, token))
                     await self._warm(raw)
                     readers.append((raw, f"{path} on {number}"))
             writer = await self.connect(stack, self.urls[replica], self._write(ending, token))
