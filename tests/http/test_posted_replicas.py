@@ -112,7 +112,7 @@ async def test_a_token_is_logged_out(f: Fleet, target: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("end", ["deactivated", "logged out"])
 async def test_a_callers_own_token_ends(f: Fleet, target: str, end: str) -> None:
-    """They are nobody any more, and upstream says so. Opaque ones can't be looked at, and keep what they had."""
+    """They are nobody any more, says upstream. Opaque ones can't be looked at, and keep what they had."""
     (number, mine), (_, token) = f.user(), f.user()
     caller = {"Authorization": f"Bearer {mine}"}
     await f.warm(target, token, caller)
