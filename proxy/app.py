@@ -16,6 +16,7 @@ from proxy.admin.peers import Peers
 from proxy.answer import date_now
 from proxy.cache import UserCache, open_users
 from proxy.configchange import kept_otherwise
+from proxy.core.edgesettings import LimitSettings
 from proxy.core.issuers import Issuers, blocks_of, prover
 from proxy.core.keeping import Keeping, rules
 from proxy.core.model import Outcome, Request
@@ -27,6 +28,7 @@ from proxy.fastpath import Replays
 from proxy.handler import EdgeServer, Line, require_c_parser
 from proxy.jwks import PATIENCE, KeyServer, KeyServers, fetch_from, split_url
 from proxy.kept import Kept
+from proxy.openfiles import fitted
 from proxy.passage import Passages
 from proxy.pipeline import Pipeline, unkeyed
 from proxy.refusals import Refusals
@@ -38,6 +40,7 @@ from proxy.stopwatch import Stopwatch
 from proxy.telemetry import Telemetry
 from proxy.tracing import tracing
 from proxy.upstream import HttpUpstream
+from proxy.waiting import Waiting
 
 log = logging.getLogger("proxy")
 
@@ -52,6 +55,7 @@ class App:
         self.telemetry = Telemetry()
         self._peers, self._mode_note = Peers(peers), mode_note or Note()
         self._kept = Kept()
+        self._waiting = Waiting(LimitSettings().memory)
         self._former: set[asyncio.Task[None]] = set()
 
     async def start(self, settings: Settings) -> None:
@@ -59,7 +63,7 @@ class App:
         require_c_parser()
         token = guard(settings.admin.host, settings.admin_token)
         self._version, self._stack = await self._opened(settings)
-        self.server = EdgeServer(self._version.line)
+        self.server = EdgeServer(self._version.line, self._waiting)
         self.operators = Admin(
             self._version.duties,
             telemetry=self.telemetry,
@@ -101,7 +105,9 @@ class App:
 
     async def _opened(self, settings: Settings) -> tuple[_Version, AsyncExitStack]:
         async with AsyncExitStack() as stack:
-            version = await _version(stack, settings, self._kept, self.telemetry, self._mode_note)
+            version = await _version(
+                stack, settings, self._kept, self.telemetry, self._mode_note, self._waiting
+            )
             return version, stack.pop_all()
 
     def _leave(self, old: _Version, stack: AsyncExitStack) -> None:
@@ -146,11 +152,16 @@ async def compose(
 
 
 async def _version(
-    stack: AsyncExitStack, settings: Settings, kept: Kept, telemetry: Telemetry, note: Note
+    stack: AsyncExitStack,
+    settings: Settings,
+    kept: Kept,
+    telemetry: Telemetry,
+    note: Note,
+    waiting: Waiting,
 ) -> _Version:
     """Builds what serves under these settings; what they share with those in force is taken over."""
     upstream = await stack.enter_async_context(
-        kept.part("upstream", settings.upstream, lambda: _upstream(settings.upstream))
+        kept.part("upstream", settings.upstream, lambda: _upstream(settings.upstream, waiting))
     )
     # Without Redis there is one store for as long as the process lives: a write under the old settings must
     # be seen by readers under the new ones.
@@ -211,13 +222,13 @@ async def _version(
     refusals = Refusals(telemetry, on=settings.observing.log_requests)
     # A span is around each request where there are spans.
     passages = Passages(pipeline, upstream, date_now) if spans is None else None
-    line = Line(walk, settings.limits, settings.edge, replays, refusals, passages)
+    line = Line(walk, fitted(settings).limits, settings.edge, replays, refusals, passages)
     return _Version(settings, line, duties)
 
 
 @asynccontextmanager
-async def _upstream(settings: UpstreamSettings) -> AsyncIterator[HttpUpstream]:
-    upstream = HttpUpstream(settings)
+async def _upstream(settings: UpstreamSettings, waiting: Waiting) -> AsyncIterator[HttpUpstream]:
+    upstream = HttpUpstream(settings, waiting)
     try:
         yield upstream
     finally:

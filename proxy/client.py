@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from proxy.core.errors import ClientError, ClientGone
+from proxy.core.errors import ClientError
 from proxy.core.model import Reply, Request
 from proxy.core.requesthead import RequestHead, check_beginning, read_head
 from proxy.core.routing import READS
 from proxy.duplex import Duplex
 from proxy.fastpath import LONGEST, PIPELINED
 from proxy.hints import Hints
-from proxy.host import Host, Overloaded
+from proxy.host import Host, Overloaded, check_room
 from proxy.passage import Passage, Walk
 from proxy.requestbody import RequestBody, body_of
+from proxy.waiting import Share
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 HEAD_END: Final = b"\r\n\r\n"
@@ -38,6 +39,7 @@ class Client(Duplex):
         "_checked",
         "_head",
         "_host",
+        "_share",
         "_task",
         "body",
         "deaf",
@@ -49,7 +51,9 @@ class Client(Duplex):
 
     def __init__(self, host: Host[Client]) -> None:
         self._host = host
-        super().__init__(host.limits.body_timeout)
+        super().__init__(host.limits.body_timeout, host.waiting)
+        # what has come of a head, or ahead of its turn
+        self._share = Share(host.waiting)
         self.peer: str | None = None
         self.trusted = True
         self.scheme = "http"
@@ -104,8 +108,10 @@ class Client(Duplex):
         self._buffer = self._buffer + data if self._buffer else data
         if self._task is None:
             self._next()
-        elif len(self._buffer) > AHEAD:
-            self.pause()
+        else:
+            self._share.hold(len(self._buffer))
+            if self._share.too_much(AHEAD):
+                self.pause()
 
     def eof_received(self) -> bool:
         """A client that has said its last word is taken as gone."""
@@ -115,7 +121,8 @@ class Client(Duplex):
         """Nobody waits for a read any more; a write that upstream may have begun comes to its end."""
         super().connection_lost(exc)
         if self.body is not None:
-            self.body.fail(ClientGone())
+            self.body.leave()
+        self._share.hold(0)
         if self._task is not None and self._abandonable:
             self._task.cancel()
         self._host.closed(self)
@@ -164,7 +171,11 @@ class Client(Duplex):
 
     def _next(self) -> None:
         """Begins with the next request, if its head is complete; what is ready is answered at once."""
-        self.body = None
+        if self.body is not None:
+            self.body.throw_away()
+            self.body = None
+        if self._share.held:
+            self._share.hold(0)
         for turn in range(PIPELINED + 1):
             if self._checked == 0:
                 # RFC 9112 §2.2: an empty line before a request is no fault.
@@ -209,7 +220,9 @@ class Client(Duplex):
             self._host.refuse(self, error)
 
     def _wait_for_head(self) -> None:
+        self._share.hold(len(self._buffer))
         try:
+            check_room(self.waiting)
             check_beginning(self._buffer, self._checked, self._host.limits)
         except ClientError as error:
             self._host.refuse(self, error)
@@ -224,6 +237,7 @@ class Client(Duplex):
             self._host.replays.learn(self._head, reply)
 
     def _begin(self, head: RequestHead, data: bytes) -> None:
+        check_room(self.waiting)
         self._head = data
         if head.length != 0:
             self.body = body_of(self, head, self._host.limits)

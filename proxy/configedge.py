@@ -37,6 +37,7 @@ def read_limits(reader: Reader, root: Node) -> LimitSettings:
     block = reader.table(root.members["limits"], LimitSettings.__struct_fields__)
     return LimitSettings(
         connections=reader.value(block, "connections", whole(1, 1_000_000, 4096), _LIMITS.connections),
+        memory=reader.value(block, "memory", _memory, _LIMITS.memory),
         target=reader.value(block, "target", _some(256), _LIMITS.target),
         field=reader.value(block, "field", _some(256), _LIMITS.field),
         head=reader.value(block, "head", _some(1024), _LIMITS.head),
@@ -63,6 +64,13 @@ def _some(least: int) -> Callable[[str], int]:
         return count
 
     return read
+
+
+def _memory(text: str) -> int:
+    count = size(text)
+    if count < 2**20:
+        raise ValueError(f"{quoted(text)} is too little; give 1MiB or more")
+    return count
 
 
 def _body(text: str) -> int | None:

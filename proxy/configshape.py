@@ -216,7 +216,7 @@ class RoutesFile(Block):
     version: Annotated[Literal[1], told("The version of this format.")]
     upstream: Annotated[Upstream, told("Where the service is.")] | Unset = UNSET
     edge: Annotated[Edge, told("What is said of clients to the service.")] | Unset = UNSET
-    limits: Annotated[Limits, told("What one client may take.")] | Unset = UNSET
+    limits: Annotated[Limits, told("What clients may take.")] | Unset = UNSET
     user: Annotated[User, told("How to read a user out of an answer.")] | Unset = UNSET
     views: Annotated[dict[ViewName, View], told("The representations of a user, by name.")] = {}
     tokens: Annotated[

@@ -104,12 +104,20 @@ class Edge(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What one client may take of this process; what goes over is refused and the connection closed."""
+    """What clients may take of this process; what goes over is refused and the connection closed."""
 
     connections: Annotated[
         Annotated[int, Meta(ge=1, le=1_000_000)],
         told("Clients at a time, of each process. One more gets 503 with `Retry-After`.", 1000),
     ] = 4096
+    memory: Annotated[
+        Size,
+        told(
+            "What may wait in each process for a slow client or service, of all connections together; "
+            "at the limit a new request gets 503 with `Retry-After`. 1MiB or more.",
+            "256MiB",
+        ),
+    ] = "64MiB"
     target: Annotated[Size, told("The path with its query; 414 above.", "16KiB")] = 8190
     field: Annotated[Size, told("One header line; 431 above.", "32KiB")] = "16KiB"
     head: Annotated[Size, told("All of a request's head; 431 above.", "32KiB")] = "64KiB"

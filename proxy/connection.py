@@ -11,7 +11,7 @@ import re
 import select
 import socket
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
@@ -22,7 +22,9 @@ from proxy.core.framing import Head, answer_framing
 from proxy.core.headers import RawHeaders
 from proxy.core.upgrading import check_agreed
 from proxy.deadline import Deadline
+from proxy.receiver import Receiver
 from proxy.replybody import BUFFER, ReplyBody
+from proxy.waiting import Waiting, held
 
 # Nobody's answer head is larger; a peer that never ends its head must not fill memory.
 MAX_HEAD: Final = 64 * 1024
@@ -31,18 +33,6 @@ MAX_LINES: Final = 256
 
 Interim = Callable[[int, RawHeaders], None]
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
-
-
-class Receiver(Protocol):
-    """Takes the bytes of an answer instead of the connection itself."""
-
-    def received(self, data: bytes) -> None:
-        """Bytes from upstream."""
-        ...
-
-    def interrupted(self) -> None:
-        """The connection is about to be lost, or upstream's time is up: `begin` is to be called now."""
-        ...
 
 
 class Unanswered(UpstreamError):
@@ -56,8 +46,11 @@ class Connection(BaseProtocol):
     there is a `receiver` there is no exchange here: it gets what comes.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[[Connection], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, on_lost: Callable[[Connection], None], waiting: Waiting
+    ) -> None:
         super().__init__(loop)
+        self.waiting = waiting
         # for the life of the connection
         self._on_lost = on_lost
         self._poll: select.poll | None = None
@@ -132,7 +125,8 @@ class Connection(BaseProtocol):
         if self._paused and self.transport is not None:
             self.arm(timeout, "did not take the request in time")
             try:
-                await self._drain_helper()
+                with held(self.waiting, self.transport.get_write_buffer_size()):
+                    await self._drain_helper()
             except ConnectionError:
                 return  # whoever waits for the answer is told by connection_lost
             finally:
@@ -233,6 +227,8 @@ class Connection(BaseProtocol):
         if self.receiver is not None:
             self.receiver.interrupted()
         super().connection_lost(exc)
+        # It knows this connection, and would keep it for the collector.
+        self._parser = None
         self._spoiled = True
         self._deadline.stop()
         if self._answer is not None and not self._answer.done():

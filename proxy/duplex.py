@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.deadline import Deadline
+from proxy.waiting import Waiting, held
 
 RESET: Final = struct.pack("ii", 1, 0)  # struct linger: on, for no time at all
 
@@ -25,9 +26,11 @@ class Duplex(asyncio.Protocol):
         "_stuck",
         "gone",
         "transport",
+        "waiting",
     )
 
-    def __init__(self, patience: float) -> None:
+    def __init__(self, patience: float, waiting: Waiting) -> None:
+        self.waiting = waiting
         self._loop = asyncio.get_running_loop()
         self._patience = patience
         self.transport: asyncio.Transport | None = None
@@ -65,12 +68,13 @@ class Duplex(asyncio.Protocol):
 
     async def drain(self) -> None:
         """Waits while the peer takes nothing. Raises ConnectionError where it is gone or stalls."""
-        if not self._stuck:
+        if not self._stuck or self.transport is None:
             return
         self._drained = self._loop.create_future()
         timer = self._loop.call_later(self._patience, self.tear_off)
         try:
-            await self._drained
+            with held(self.waiting, self.transport.get_write_buffer_size()):
+                await self._drained
         finally:
             timer.cancel()
             self._drained = None
@@ -79,7 +83,8 @@ class Duplex(asyncio.Protocol):
 
     def tear_off(self) -> None:
         """Closes at once, with a reset: to a client that reads until the connection ends, a FIN is an end."""
-        if self.transport is not None:
+        # The socket of a connection that is gone is closed, and its number may be another's.
+        if self.transport is not None and not self.gone:
             sock = self.transport.get_extra_info("socket")
             if sock is not None and sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)

@@ -27,6 +27,7 @@ from proxy.hints import Hints
 from proxy.host import Overloaded
 from proxy.passage import Passage, Passages, Walk
 from proxy.requestbody import RequestBody
+from proxy.waiting import Waiting
 
 log = logging.getLogger("proxy.handler")
 
@@ -94,7 +95,8 @@ class Line:
 class EdgeServer:
     """Makes connections, bounds their number, and ends them."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, waiting: Waiting | None = None) -> None:
+        self.waiting = waiting or Waiting(line.limits.memory)
         self.connections: set[Client] = set()
         self._emptied: asyncio.Event | None = None
         self.follow(line)
@@ -103,6 +105,7 @@ class EdgeServer:
         """Every request from now on goes there, also on the connections there are."""
         self._line = line
         self.replays, self.limits, self.edge = line.replays, line.limits, line.edge
+        self.waiting.limit = line.limits.memory
         for client in self.connections:
             client.trusted = line.edge.trusts(client.peer)
 

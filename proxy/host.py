@@ -10,6 +10,7 @@ from proxy.core.model import Request
 from proxy.core.requesthead import RequestHead
 from proxy.fastpath import Replays
 from proxy.passage import Passage, Walk
+from proxy.waiting import Waiting
 
 Client = TypeVar("Client", contravariant=True)
 
@@ -20,6 +21,7 @@ class Host(Protocol[Client]):
     limits: LimitSettings
     edge: EdgeSettings
     replays: Replays | None
+    waiting: Waiting
 
     def opened(self, client: Client) -> bool:
         """Counts the connection. False: there are too many."""
@@ -43,7 +45,13 @@ class Host(Protocol[Client]):
 
 
 class Overloaded(ClientError):
-    """One connection too many."""
+    """One connection too many, or more to hold than there is room for."""
 
-    def __init__(self) -> None:
-        super().__init__(503, "overloaded", "Too many connections are open; come again later.")
+    def __init__(self, what: str = "Too many connections are open") -> None:
+        super().__init__(503, "overloaded", f"{what}; come again later.")
+
+
+def check_room(waiting: Waiting) -> None:
+    """Raises Overloaded where nothing more may be begun."""
+    if waiting.full:
+        raise Overloaded("There is no room for another request")

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from proxy.core.chunks import Chunks
 from proxy.core.framing import Framing
 from proxy.core.headers import RawHeaders
+from proxy.waiting import Share, Waiting
 
 BUFFER: Final = 64 * 1024  # reading stops at twice this, until the client has taken it
 # What a piece costs besides its bytes: a service that sends them one by one must not fill memory.
@@ -16,6 +17,8 @@ OVERHEAD: Final = 64
 
 class Source(Protocol):
     """What a body asks of the connection that it comes from."""
+
+    waiting: Waiting
 
     def pause(self) -> None:
         """Reads no more for now."""
@@ -32,11 +35,11 @@ class ReplyBody:
     __slots__ = (
         "_chunks",
         "_error",
-        "_held",
         "_left",
         "_loop",
         "_paused",
         "_pieces",
+        "_share",
         "_source",
         "_waiter",
         "complete",
@@ -44,13 +47,13 @@ class ReplyBody:
     )
 
     def __init__(self, source: Source, framing: Framing) -> None:
-        self._source = source
+        self._source: Source | None = source
+        self._share = Share(source.waiting)
         self._chunks = Chunks(lenient=True) if framing.chunked else None
         # None: it lasts until the connection ends, or the last chunk comes.
         self._left = framing.length
         self._loop = asyncio.get_running_loop()
         self._pieces: list[bytes] = []
-        self._held = 0
         self._paused = False
         self._waiter: asyncio.Future[None] | None = None
         self._error: BaseException | None = None
@@ -83,14 +86,18 @@ class ReplyBody:
             self.complete = not self._left
         if data:
             self._pieces.append(data)
-            self._held += len(data) + OVERHEAD
-            if self._held > 2 * BUFFER and not self._paused and not self.complete:
+            share = self._share
+            share.hold(share.held + len(data) + OVERHEAD)
+            if not (self._paused or self.complete) and share.too_much(2 * BUFFER):
                 self._paused = True
-                self._source.pause()
+                if self._source is not None:
+                    self._source.pause()
         self._wake()
 
     def end(self) -> bool:
         """The connection has ended. Whether that is the end of the content as well."""
+        # Else the two would keep each other, and what is held here, for the collector.
+        self._source = None
         if not self.complete and self._chunks is None and self._left is None:
             self.complete = True
             self._wake()
@@ -98,6 +105,7 @@ class ReplyBody:
 
     def fail(self, error: BaseException) -> None:
         """Nothing more comes; whoever reads is told, after what has arrived."""
+        self._source = None
         if not self.complete and self._error is None:
             self._error = error
             self._wake()
@@ -109,10 +117,11 @@ class ReplyBody:
             return b""
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
-        self._held = 0
+        self._share.hold(0)
         if self._paused:
             self._paused = False
-            self._source.resume()
+            if self._source is not None:
+                self._source.resume()
         return data
 
     async def wait(self) -> None:

@@ -11,6 +11,7 @@ from proxy.core.edgesettings import LimitSettings
 from proxy.core.errors import ClientError, ClientGone
 from proxy.core.headers import RawHeaders
 from proxy.core.requesthead import RequestHead
+from proxy.waiting import Share, Waiting
 
 # What a piece costs besides its bytes: a client that sends them one by one must not fill memory.
 OVERHEAD: Final = 64
@@ -21,6 +22,8 @@ SMALL: Final = 16 * 1024
 
 class Source(Protocol):
     """What a body asks of the connection that it comes from."""
+
+    waiting: Waiting
 
     def pause(self) -> None:
         """Reads no more for now."""
@@ -43,13 +46,13 @@ class RequestBody:
 
     __slots__ = (
         "_chunks",
-        "_held",
         "_left",
         "_limits",
         "_loop",
         "_paused",
         "_pieces",
         "_received",
+        "_share",
         "_source",
         "_thrown_away",
         "_waited",
@@ -60,13 +63,14 @@ class RequestBody:
     )
 
     def __init__(self, source: Source, length: int | None, limits: LimitSettings, *, awaited: bool) -> None:
-        self._source = source
+        self._source: Source | None = source
+        self._share = Share(source.waiting)
         self._limits = limits
         self._chunks = Chunks() if length is None else None
         self._left = length or 0
         self._loop = asyncio.get_running_loop()
         self._pieces: deque[bytes] = deque()
-        self._held = self._received = 0
+        self._received = 0
         self._paused = self._thrown_away = False
         self._waited = 0.0
         self._waiter: asyncio.Future[None] | None = None
@@ -101,9 +105,10 @@ class RequestBody:
             self._left -= len(piece)
             self.complete = not self._left
             self._take(piece)
-        if not self._thrown_away and self._held > 2 * self._limits.buffer and not self._paused:
+        if not (self._thrown_away or self._paused) and self._share.too_much(2 * self._limits.buffer):
             self._paused = True
-            self._source.pause()
+            if self._source is not None:
+                self._source.pause()
         self._wake()
         return rest
 
@@ -111,14 +116,22 @@ class RequestBody:
         """Nothing more comes; whoever reads is told."""
         if not self.complete and self.error is None:
             self.error = error
+            # What is broken is not read on.
+            self._pieces.clear()
+            self._share.hold(0)
             self._wake()
 
     def throw_away(self) -> None:
         """Nobody reads it: what still comes is dropped."""
         self._thrown_away = True
         self._pieces.clear()
-        self._held = 0
+        self._share.hold(0)
         self._flow()
+
+    def leave(self) -> None:
+        """Its connection is gone."""
+        self.fail(ClientGone())
+        self._source = None
 
     def __aiter__(self) -> RequestBody:
         return self
@@ -130,15 +143,15 @@ class RequestBody:
                 raise self.error
             if self._pieces:
                 piece = self._pieces.popleft()
-                self._held -= len(piece) + OVERHEAD
-                if self._held <= self._limits.buffer:
+                self._share.hold(self._share.held - len(piece) - OVERHEAD)
+                if self._share.held <= self._limits.buffer:
                     self._flow()
                 return piece
             if self.complete:
                 raise StopAsyncIteration
             if self.awaited:
                 self.awaited = False
-                if not self._received:
+                if not self._received and self._source is not None:
                     self._source.proceed()
             await self._wait()
 
@@ -165,12 +178,13 @@ class RequestBody:
             self.fail(too_large())
         elif piece and not self._thrown_away:
             self._pieces.append(piece)
-            self._held += len(piece) + OVERHEAD
+            self._share.hold(self._share.held + len(piece) + OVERHEAD)
 
     def _flow(self) -> None:
         if self._paused:
             self._paused = False
-            self._source.resume()
+            if self._source is not None:
+                self._source.resume()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -27,9 +27,14 @@ from proxy.core.trailers import trailer_section
 from proxy.dialing import Dialer
 from proxy.pool import Pool
 from proxy.tunnel import Switch
+from proxy.waiting import Waiting
 
 # RFC 9110 §9.2.1: what may be asked twice when nobody knows whether the first was heard.
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+# For an upstream of its own, which shares its memory with no client.
+LARGEST: Final = 2**63
 
 
 class HttpUpstream:
@@ -39,11 +44,14 @@ class HttpUpstream:
     that cannot be read. To be used on one event loop.
     """
 
-    def __init__(self, settings: UpstreamSettings) -> None:
+    def __init__(self, settings: UpstreamSettings, waiting: Waiting | None = None) -> None:
         self.until_head, self._until_next = settings.until_head, settings.until_next
         self._replace_host = settings.host is HostLine.REPLACE
         loop = asyncio.get_running_loop
-        self._dialer = Dialer(settings, tls_context(settings), lambda: Connection(loop(), self._pool.forget))
+        waiting = waiting or Waiting(LARGEST)
+        self._dialer = Dialer(
+            settings, tls_context(settings), lambda: Connection(loop(), self._pool.forget, waiting)
+        )
         self._pool: Pool[Connection] = Pool(
             self._dialer.dial, limit=settings.max_connections, patience=settings.connect_timeout
         )

@@ -72,10 +72,11 @@ async def _body(head: bytes, reader: asyncio.StreamReader) -> bytes:
         whole = b""
         while True:
             size = int((await reader.readline()).strip(), 16)
-            data = await reader.readexactly(size + 2)
             if not size:
+                while await reader.readline() != b"\r\n":
+                    pass
                 return whole
-            whole += data[:-2]
+            whole += (await reader.readexactly(size + 2))[:-2]
     return b""
 
 

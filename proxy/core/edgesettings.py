@@ -31,9 +31,11 @@ class XForwarded(StrEnum):
 
 
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What one client may take of this process. `None` and, for `body_rate`, 0 mean: no limit."""
+    """What clients may take of this process. `None` and, for `body_rate`, 0 mean: no limit."""
 
     connections: int = 4096
+    # What waits in this process for somebody to take it, of all connections together.
+    memory: int = 64 * 2**20
     target: int = 8190
     field: int = 16 * 1024
     head: int = 64 * 1024

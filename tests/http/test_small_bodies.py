@@ -13,11 +13,15 @@ from proxy.core.model import Request
 from proxy.core.settings import UpstreamSettings
 from proxy.requestbody import SMALL, RequestBody
 from proxy.upstream import HttpUpstream
+from proxy.waiting import Waiting
 from tests.origin import origin
 
 
 class Source:
     """A client's connection that never minds."""
+
+    def __init__(self) -> None:
+        self.waiting = Waiting(2**20)
 
     def pause(self) -> None:
         """No more, please."""

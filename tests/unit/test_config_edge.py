@@ -23,8 +23,8 @@ def test_what_is_given_is_taken() -> None:
     found = parse(
         b"version: 1\n"
         b"edge: {trusted_proxies: [10.1.0.0/16, 192.0.2.1], x_forwarded: replace, forwarded: true}\n"
-        b"limits: {connections: 7, target: 1KiB, field: 2KiB, head: 4KiB, fields: 9, body: 1MiB,\n"
-        b"  buffer: 8KiB, head_timeout: 1s, body_timeout: 2s, body_rate: 3, idle_timeout: 4s,\n"
+        b"limits: {connections: 7, memory: 2MiB, target: 1KiB, field: 2KiB, head: 4KiB, fields: 9,\n"
+        b"  body: 1MiB, buffer: 8KiB, head_timeout: 1s, body_timeout: 2s, body_rate: 3, idle_timeout: 4s,\n"
         b"  tunnel_timeout: 5s}\n",
         "r.yaml",
         {},
@@ -34,6 +34,7 @@ def test_what_is_given_is_taken() -> None:
     assert EdgeSettings(trusted=networks, x_forwarded=XForwarded.REPLACE, forwarded=True) == found.edge
     assert found.limits == LimitSettings(
         connections=7,
+        memory=2 * 2**20,
         target=1024,
         field=2048,
         head=4096,
@@ -56,6 +57,7 @@ def test_what_is_given_is_taken() -> None:
         ("edge: {trusted: []}", "unknown key"),
         ("limits: {head: 1}", "out of bounds"),
         ("limits: {connections: 0}", "out of bounds"),
+        ("limits: {memory: 1000KiB}", "1MiB or more"),
         ("limits: {head_timeout: 0}", "leaves no time"),
         ("limits: {bodies: 1}", "unknown key"),
     ],
