@@ -12,12 +12,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from proxy.config import SETTINGS
+from tests.answer import Answer
 
 T = TypeVar("T")
 
@@ -25,24 +25,6 @@ ROOT = Path(__file__).resolve().parent.parent
 SECRET = "a-secret-of-tests-that-is-long-enough-0"
 COMMAND = (sys.executable, "-m", "proxy")
 PATIENCE = 15.0
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One answer, read to its end."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def x_cache(self) -> str:
-        """`X-Cache`."""
-        return self.headers.get("X-Cache", "")
-
-    def json(self) -> Any:
-        """The JSON body."""
-        return json.loads(self.body)
 
 
 def ask(

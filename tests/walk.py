@@ -18,34 +18,12 @@ from yarl import URL
 
 from proxy.app import App, compose
 from proxy.config import load
+from tests.answer import Answer
 from tests.valkey import patient
 from upstream_stub.api import make_app
 from upstream_stub.options import Options
 
 SECRET = "a-secret-of-tests-that-is-long-enough-0"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One answer, read to its end."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def x_cache(self) -> str:
-        """`X-Cache`."""
-        return self.headers.get("X-Cache", "")
-
-    @property
-    def cache_status(self) -> str:
-        """`Cache-Status`."""
-        return self.headers.get("Cache-Status", "")
-
-    def json(self) -> Any:
-        """The JSON body."""
-        return orjson.loads(self.body)
 
 
 @dataclass

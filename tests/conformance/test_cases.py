@@ -11,8 +11,9 @@ import yaml
 from aiohttp import web
 from multidict import CIMultiDict
 
+from tests.answer import Answer
 from tests.valkey import Valkey
-from tests.walk import Answer, Bench, bench
+from tests.walk import Bench, bench
 
 CASES: list[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("cases.yaml").read_text("utf-8"))
 ROUTES = """\

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from tests.answer import Answer
 from tests.valkey import Valkey
-from tests.walk import Answer, Bench, bench
+from tests.walk import Bench, bench
 
 ROUTES = """\
 version: 1

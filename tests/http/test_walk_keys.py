@@ -18,9 +18,10 @@ from aiohttp.test_utils import TestClient, TestServer
 from proxy.core.headers import Headers
 from proxy.core.model import Reason
 from proxy.jwks import KeyServer
+from tests.answer import Answer
 from tests.http.test_admin import Worker
 from tests.keys import jwk, jwks, pem, private
-from tests.walk import Answer, Bench, bench
+from tests.walk import Bench, bench
 
 ROUTES = """version: 1
 user: {keys: {email: {path: email, ignore_case: true}}, active: is_active, secrets: [hashed_password]}

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from proxy.core.headers import Headers
 from proxy.core.model import Request
+from tests.http.tokenservice import TokenService
 from tests.valkey import Valkey
 from tests.walk import Bench, bench
 
@@ -27,47 +28,26 @@ routes:
 """
 
 
-class Service:
+class Service(TokenService):
     """A service whose tokens are `t-{user}-{n}`; what it says of them is the test's to change."""
 
     def __init__(self) -> None:
-        self.asked = 0
-        self.ended: set[str] = set()
+        super().__init__()
         self.more: dict[str, Any] = {}
-        self.logout = 204
         self.gate: asyncio.Event | None = None
         self.waiting = asyncio.Event()
 
+    def told(self, token: str) -> dict[str, Any] | None:
+        """Of its own tokens, and what the test adds."""
+        return {"active": True, "sub": token.split("-")[1], **self.more} if token.startswith("t-") else None
+
     async def introspect(self, request: web.Request) -> web.Response:
-        """RFC 7662's members; 401 for a token that was logged out."""
-        self.asked += 1
-        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not token.startswith("t-") or token in self.ended:
-            return web.json_response({"detail": "no"}, status=401)
-        answer = {"active": True, "sub": token.split("-")[1], **self.more}
-        if self.gate is not None:
+        """Decided when it came in; answered when the gate opens."""
+        answer = await super().introspect(request)
+        if self.gate is not None and answer.status == 200:
             self.waiting.set()
             await self.gate.wait()
-        return web.json_response(answer)
-
-    async def user(self, request: web.Request) -> web.Response:
-        """A user, also after a write."""
-        return web.json_response({"id": int(request.match_info["id"]), "email": "a@example.com"})
-
-    async def out(self, request: web.Request) -> web.Response:
-        """Ends the token, unless told to refuse."""
-        if self.logout == 204:
-            self.ended.add(request.headers["Authorization"].removeprefix("Bearer "))
-        return web.Response(status=self.logout)
-
-    def app(self) -> web.Application:
-        """The routes."""
-        app = web.Application()
-        app.router.add_get("/auth/introspect", self.introspect)
-        app.router.add_post("/auth/logout", self.out)
-        app.router.add_get("/users/{id}", self.user)
-        app.router.add_patch("/users/{id}", self.user)
-        return app
+        return answer
 
 
 class Fleet:

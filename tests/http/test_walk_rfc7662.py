@@ -16,8 +16,9 @@ from aiohttp import web
 
 from proxy.core.bearer import token_hash
 from proxy.core.model import Found, Reason, Ref
+from tests.answer import Answer
 from tests.valkey import Valkey
-from tests.walk import SECRET, Answer, Bench, bench, token_for
+from tests.walk import SECRET, Bench, bench, token_for
 
 ROUTES = """version: 1
 user: {keys: {email: {path: email}}, active: is_active}

@@ -6,13 +6,16 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
 from aiohttp import web
 
+from tests.answer import Answer
+from tests.http.tokenservice import TokenService
 from tests.valkey import Valkey
-from tests.walk import SECRET, Answer, Bench, bench
+from tests.walk import SECRET, Bench, bench
 
 ROUTES = """version: 1
 user: {keys: {email: {path: email}}, active: is_active}
@@ -31,43 +34,24 @@ KINDS = pytest.mark.parametrize("opaque", [False, True], ids=["jwt", "opaque"])
 Asked = tuple[int, str]
 
 
-class Service:
+class Service(TokenService):
     """Reads the token where the settings say, and accepts it until it is logged out."""
 
-    def __init__(self) -> None:
-        self.asked = 0
-        self.ended: set[str] = set()
-
     def token(self, request: web.Request) -> str:
-        """The token."""
+        """From the cookie or the query."""
         return request.cookies.get("tok", request.query.get("tok", ""))
 
-    async def introspect(self, request: web.Request) -> web.Response:
+    def told(self, token: str) -> dict[str, Any] | None:
         """User 5's, whatever it is."""
-        self.asked += 1
-        if not self.token(request) or self.token(request) in self.ended:
-            return web.Response(status=401)
-        return web.json_response({"active": True, "sub": "5"})
-
-    async def user(self, request: web.Request) -> web.Response:
-        """The user."""
-        return web.json_response({"id": int(request.match_info["id"]), "email": "a@b", "is_active": True})
-
-    async def out(self, request: web.Request) -> web.Response:
-        """Ends it."""
-        self.ended.add(self.token(request))
-        return web.Response(status=204)
+        return {"active": True, "sub": "5"} if token else None
 
     async def page(self, _: web.Request) -> web.Response:
         """Anybody's."""
         return web.Response(text="page", headers={"Cache-Control": "max-age=60"})
 
     def app(self) -> web.Application:
-        """The routes."""
-        app = web.Application()
-        app.router.add_get("/auth/introspect", self.introspect)
-        app.router.add_post("/auth/logout", self.out)
-        app.router.add_get("/users/{id}", self.user)
+        """The routes, and a resource."""
+        app = super().app()
         app.router.add_get("/page", self.page)
         return app
 

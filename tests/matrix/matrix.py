@@ -20,9 +20,10 @@ import jwt
 from aiohttp import web
 
 from proxy.core.model import Batch
+from tests.answer import Answer
 from tests.introspecting import basic, post
 from tests.keys import jwk, jwks, private
-from tests.walk import Answer, Bench
+from tests.walk import Bench
 
 EXPECTED = Path(__file__).with_name("expected.txt")
 # Answers about tokens as RFC 7662 has them. `post-…`: the token is in a form of a caller whom the service

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,22 +18,11 @@ import pytest
 import proxy
 from proxy.cli import main
 from proxy.config import SETTINGS
-from tests.processes import COMMAND, ROOT, SECRET, Answer, Proxy, Stub, ask, environment, poll, run
+from tests.answer import Answer
+from tests.processes import COMMAND, ROOT, SECRET, Proxy, Stub, ask, environment, poll, run
 from tests.valkey import Valkey
 
 NOWHERE = "127.0.0.1:9"
-
-
-@pytest.fixture(name="stub", scope="module")
-def _stub() -> Iterator[Stub]:
-    with Stub.start() as stub:
-        yield stub
-
-
-@pytest.fixture(name="served", scope="module")
-def _served(stub: Stub) -> Iterator[Proxy]:
-    with Proxy.start(stub.url) as served:
-        yield served
 
 
 def said(line: str) -> str:

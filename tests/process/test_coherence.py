@@ -22,7 +22,8 @@ import pytest
 
 import proxy
 from proxy.feed import DRIFT, LEASE
-from tests.processes import Answer, Proxy, Stub, ask, poll
+from tests.answer import Answer
+from tests.processes import Proxy, Stub, ask, poll
 from tests.valkey import Valkey
 
 PACKAGED = Path(proxy.__file__).parent

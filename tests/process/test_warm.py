@@ -8,24 +8,11 @@ import pty
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.processes import COMMAND, ROOT, Proxy, Stub, environment, poll, run
-
-
-@pytest.fixture(name="stub", scope="module")
-def _stub() -> Iterator[Stub]:
-    with Stub.start() as stub:
-        yield stub
-
-
-@pytest.fixture(name="served", scope="module")
-def _served(stub: Stub) -> Iterator[Proxy]:
-    with Proxy.start(stub.url) as served:
-        yield served
 
 
 def warmed(served: Proxy, *words: str, given: str = "") -> tuple[int, dict[str, int], str]:
