@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
@@ -19,6 +18,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from proxy.core.errors import StoreError
 from proxy.histogram import Histogram
 from proxy.store.connections import Pool, Process, connect
+from proxy.store.deadline import Deadline
 from proxy.store.mux import Command, Multiplexer, told
 
 __all__ = ["WRONG_TYPE", "Command", "Link", "Pool", "Process", "Script", "connect"]
@@ -111,7 +111,7 @@ class Link:
         """
         changes = self.process.changes
         try:
-            async with asyncio.timeout(self._deadline):
+            async with Deadline(self._deadline):
                 yield
         except TimeoutError:
             self.errors += 1

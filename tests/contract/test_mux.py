@@ -160,7 +160,7 @@ async def test_a_silent_connection_is_given_up(played: Callable[..., Any]) -> No
 
     asking = asyncio.ensure_future(ask())
     await until(lambda: bool(server.reads))
-    forward(5.1)
+    forward(4.99)
     with pytest.raises(StoreError, match="in time"):
         await asking
     async with link.bounded():
