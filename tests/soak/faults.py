@@ -119,35 +119,26 @@ class Fault:
 class Faults:
     """Does one fault after another."""
 
-    def __init__(self, replicas: list[Replica], valkey: Valkey, seed: int) -> None:
+    def __init__(self, replicas: list[Replica], valkey: Valkey, seed: int, only: list[str] | None) -> None:
         self._replicas = replicas
         self._valkey = valkey
         self._rng = random.Random(f"{seed}-faults")
         self.done: list[Fault] = []
-        self.kinds: dict[str, Callable[[], Awaitable[None]]] = {
-            "kill replica": self._kill_replica,
-            "freeze replica": self._freeze_replica,
-            "freeze redis": self._freeze_redis,
-            "restart redis": self._restart_redis,
-            "kill connections": self._kill_connections,
-            "cut off replica": self._cut_off_replica,
-            "throw out keys": self._throw_out_keys,
-            "flush": self._flush,
-        }
+        self._chosen = sorted(only or KINDS)
 
     async def run(self, seconds: float) -> None:
         """Rounds of all kinds in a new order each; ends before `seconds` are over. Raises TimeoutError."""
         end = time.monotonic() + seconds
         waiting: list[str] = []
         while True:
-            waiting = waiting or self._rng.sample(sorted(self.kinds), len(self.kinds))
+            waiting = waiting or self._rng.sample(self._chosen, len(self._chosen))
             await asyncio.sleep(self._rng.uniform(0.3, 1.2))
             # A freeze and the recovery from it.
             if time.monotonic() + 5.0 > end:
                 return
             kind = waiting.pop()
             begun = time.monotonic()
-            await self.kinds[kind]()
+            await KINDS[kind](self)
             ended = time.monotonic()
             await self.recovered()
             self.done.append(Fault(kind, begun, ended, time.monotonic()))
@@ -210,3 +201,15 @@ class Faults:
 
     async def _flush(self) -> None:
         await asyncio.to_thread(self._valkey.ask, "FLUSHALL")
+
+
+KINDS: dict[str, Callable[[Faults], Awaitable[None]]] = {
+    "kill replica": Faults._kill_replica,
+    "freeze replica": Faults._freeze_replica,
+    "freeze redis": Faults._freeze_redis,
+    "restart redis": Faults._restart_redis,
+    "kill connections": Faults._kill_connections,
+    "cut off replica": Faults._cut_off_replica,
+    "throw out keys": Faults._throw_out_keys,
+    "flush": Faults._flush,
+}

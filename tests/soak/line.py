@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import urlsplit
 
-PATIENCE = 20.0
-
 
 class Line:
     """Sends GETs one after another to one server at a time; connects again where that changes or breaks."""
@@ -15,10 +13,10 @@ class Line:
         self._url = ""
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def get(self, url: str, path: str, token: str | None) -> tuple[int, str, bytes]:
+    async def get(self, url: str, path: str, token: str | None, patience: float) -> tuple[int, str, bytes]:
         """Status, `X-Cache`, body. Raises OSError, TimeoutError; a broken answer is a ConnectionError."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(patience):
                 return await self._get(url, path, token)
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as broken:
             self.close()

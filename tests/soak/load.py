@@ -19,6 +19,13 @@ from tests.soak.line import Line
 TIMEOUT = aiohttp.ClientTimeout(total=20)
 # A read or a write that broke is tried again elsewhere after this many seconds.
 PAUSE = 0.05
+# A reader asks anew after so many seconds. What waits for a frozen replica when that wakes up must have been
+# asked for during the freeze, or it could not be too old.
+PATIENCE = (0.3, 1.0)
+# The service is slow with one kind of read for so long, and so often: seconds. What it read before a write it
+# says after that then, and a fill is late.
+SLOW, BETWEEN = (0.02, 0.15), (0.1, 0.5)
+SLOWED = ("user_by_id", "user_by_email", "user_by_username", "user_by_phone", "users_by_ids", "me")
 # Longer than the service takes for anything.
 SETTLED = 0.25
 # The share of writers that hang up before they are answered. The replica goes on, and may be frozen first.
@@ -90,6 +97,7 @@ class Load:
             for number in range(writers):
                 group.create_task(self._write_on(stop, writing, self.people[number::writers], number))
             group.create_task(self._write_directly(stop, writing))
+            group.create_task(self._slow_down(stop, writing))
 
     async def _read_on(self, stop: asyncio.Event, number: int) -> None:
         rng, line = random.Random(f"{self._seed}-reader-{number}"), Line()
@@ -114,9 +122,9 @@ class Load:
         )
         begun = time.monotonic()
         try:
-            status, cache, body = await line.get(self._where(replica), path, token)
+            status, cache, body = await line.get(self._where(replica), path, token, rng.uniform(*PATIENCE))
         except (OSError, TimeoutError):
-            # Its replica was killed a moment ago.
+            # Its replica was killed or frozen a moment ago.
             self.record.broken["read"] += 1
             return False
         ended = time.monotonic()
@@ -204,12 +212,12 @@ class Load:
             async with asyncio.timeout(seconds - SETTLED):
                 await self._over.wait()
         await asyncio.sleep(SETTLED)
+        begun = time.monotonic()
         version = await self._ask_directly(session, person)
         self._committed(person, replace(unknown, version=version))
         self._resting.discard(person.number)
         # What upstream shows now, a later read through any proxy must show as well.
-        now = time.monotonic()
-        self.record.reads.append(Read(person.number, now, now, version, None, "direct"))
+        self.record.reads.append(Read(person.number, begun, time.monotonic(), version, None, "direct"))
 
     def _committed(self, person: Person, last: Commit) -> None:
         for one in range(person.version + 1, last.version + 1):
@@ -234,3 +242,12 @@ class Load:
             except aiohttp.ClientError:
                 self.record.broken["direct"] += 1
             await asyncio.sleep(0.1)
+
+    async def _slow_down(self, stop: asyncio.Event, session: aiohttp.ClientSession) -> None:
+        rng = random.Random(f"{self._seed}-slow")
+        while not stop.is_set():
+            kind = rng.choice(SLOWED)
+            for setting, seconds in (("hold", SLOW), ("release", BETWEEN)):
+                async with session.post(f"{self._stub}/__control", data=json.dumps({setting: kind})):
+                    pass
+                await asyncio.sleep(rng.uniform(*seconds))

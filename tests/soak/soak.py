@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.processes import Stub
 from tests.soak.checker import DIRECT, Verdict, Window, check
-from tests.soak.faults import Faults, Replica
+from tests.soak.faults import KINDS, Faults, Replica
 from tests.soak.load import Load, Person, Record
 from tests.soak.planted import BUGS
 from tests.valkey import Valkey
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--writers", type=int, default=6)
     parser.add_argument("--drop-rate", type=float, default=0.02, help="committed writes that get no answer")
     parser.add_argument("--no-faults", action="store_true")
+    parser.add_argument("--only", action="append", choices=KINDS, help="this kind of fault; may be repeated")
     parser.add_argument("--bug", choices=sorted(BUGS), help="put a mistake in: the checker must find it")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
@@ -67,7 +68,7 @@ async def soak(given: argparse.Namespace) -> int:
         people = [introduce(stub, number) for number in numbers]
         witness = stub.token(1, str(stub.get("/users/1").json()["username"]))
         load = Load(people, given.replicas, lambda n: replicas[n].url, stub.url, witness, given.seed)
-        faults = Faults(replicas, valkey, given.seed)
+        faults = Faults(replicas, valkey, given.seed, given.only)
         begun = time.monotonic()
         await faults.recovered()
         stop = asyncio.Event()
@@ -114,7 +115,7 @@ def report(
     through, direct = (
         [s for at, s in some if _calm(at, s, harmed)] for some in (record.latencies, record.direct)
     )
-    kinds: dict[str, int] = dict.fromkeys(faults.kinds, 0)
+    kinds: dict[str, int] = dict.fromkeys(KINDS, 0)
     for fault in faults.done:
         kinds[fault.kind] += 1
     drops = upstream["faults"]["drops"]
