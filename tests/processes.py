@@ -203,10 +203,10 @@ class Proxy(Running):
 
     @classmethod
     @contextmanager
-    def start(
+    def starting(
         cls, upstream: str, redis: str | None = None, *, command: Sequence[str] = COMMAND, **env: str
     ) -> Iterator[Self]:
-        """Starts it and waits until each worker serves. `env` are settings by their environment names."""
+        """Starts it and waits for nothing; where it listens is not known yet."""
         given = {
             "UPSTREAM_URL": upstream,
             "LISTEN": "127.0.0.1:0",
@@ -216,8 +216,17 @@ class Proxy(Running):
         }
         if redis is not None:
             given["REDIS_URL"] = redis
-        workers = int(env.get("WORKERS", "1"))
         with cls._running((*command, "serve"), environment(**given | env)) as proxy:
+            yield proxy
+
+    @classmethod
+    @contextmanager
+    def start(
+        cls, upstream: str, redis: str | None = None, *, command: Sequence[str] = COMMAND, **env: str
+    ) -> Iterator[Self]:
+        """Starts it and waits until each worker serves. `env` are settings by their environment names."""
+        workers = int(env.get("WORKERS", "1"))
+        with cls.starting(upstream, redis, command=command, **env) as proxy:
             started = proxy.until(
                 "listening", lambda: found if len(found := proxy.told("listening")) == workers else None
             )
@@ -229,6 +238,20 @@ class Proxy(Running):
         """Its log lines, of that message or all."""
         lines = [json.loads(line) for line in self.lines() if line.startswith("{") and line.endswith("}")]
         return [line for line in lines if message in (None, line["message"])]
+
+    def workers(self) -> list[int]:
+        """The ids of the worker processes of a supervisor of two, oldest first."""
+
+        def found() -> list[int] | None:
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii").split()
+            mine = [
+                int(child)
+                for child in children
+                if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text(encoding="ascii")
+            ]
+            return mine if len(mine) == 2 else None
+
+        return self.until("two workers", found)
 
     def stats(self) -> dict[str, Any]:
         """`/stats`."""

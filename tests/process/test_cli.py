@@ -19,7 +19,7 @@ import proxy
 from proxy.cli import main
 from proxy.config import SETTINGS
 from tests.answer import Answer
-from tests.processes import COMMAND, ROOT, SECRET, Proxy, Stub, ask, environment, poll, run
+from tests.processes import COMMAND, ROOT, SECRET, Proxy, Stub, ask, environment, run
 from tests.valkey import Valkey
 
 NOWHERE = "127.0.0.1:9"
@@ -477,11 +477,11 @@ def test_two_workers_share_the_port_and_the_figures(stub: Stub, valkey: Valkey) 
         # The kernel spreads connections over the workers; a hundred do not all go to one.
         answers = [one.get(f"/users/{1 + number % 40}") for number in range(100)]
         figures = one.stats()
-        before = workers_of(one.pid)
+        before = one.workers()
         os.kill(before[1], signal.SIGKILL)
         one.until("worker died", lambda: one.told("worker died") or None)
         one.until("a new worker", lambda: len(one.told("listening")) == 3 or None)
-        after = workers_of(one.pid)
+        after = one.workers()
         again = [ask(one.url, "GET", "/users/1").status for _ in range(20)]
         code = one.stop()
 
@@ -489,18 +489,3 @@ def test_two_workers_share_the_port_and_the_figures(stub: Stub, valkey: Valkey) 
     assert (2, 100) == (figures["workers"], figures["total_lookups"])
     assert (2, 1) == (len(after), len(set(before) & set(after)))
     assert ({200}, 0) == (set(again), code)
-
-
-def workers_of(pid: int) -> list[int]:
-    """The worker processes of a supervisor, oldest first."""
-
-    def found() -> list[int] | None:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-        mine = [
-            int(child)
-            for child in children
-            if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text(encoding="ascii")
-        ]
-        return mine if len(mine) == 2 else None
-
-    return poll(found, "two workers")

@@ -27,6 +27,7 @@ from proxy.core.settings import TlsSettings
 from proxy.crew import LONGEST_DELAY, RESTART_DELAY, YOUNG, Crew
 from proxy.sockets import tls
 from tests.certificates import make_certificate
+from tests.process.notified import notified
 from tests.processes import COMMAND, ROOT, Proxy, Stub, environment, poll
 from tests.valkey import Valkey
 
@@ -57,24 +58,14 @@ def test_a_drain_ends_by_itself() -> None:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_systemd_is_told(workers: str, tmp_path: Path, valkey: Valkey) -> None:
     """READY once all workers serve, STOPPING when they end: each once, from the main process."""
-    place = tmp_path / "notify"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
-        heard.bind(str(place))
-        heard.settimeout(15)
-        heard.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-
-        def said() -> tuple[bytes, int]:
-            text, data, _, _ = heard.recvmsg(100, 100)
-            return text, int.from_bytes(data[0][2][:4], "little")
-
-        env = {"NOTIFY_SOCKET": str(place), "WORKERS": workers}
-        with Stub.start() as stub, Proxy.start(stub.url, redis=valkey.url, **env) as proxy:
-            assert (b"READY=1", proxy.pid) == said()
+    with notified(tmp_path) as heard:
+        env = heard.env | {"WORKERS": workers}
+        with Stub.start() as stub, Proxy.starting(stub.url, redis=valkey.url, **env) as proxy:
+            assert ("READY=1", proxy.pid) == heard.said()
+            assert int(workers) == len(proxy.told("listening"))
             assert 0 == proxy.stop()
-            assert (b"STOPPING=1", proxy.pid) == said()
-            heard.setblocking(False)
-            with pytest.raises(BlockingIOError):
-                said()
+            assert ("STOPPING=1", proxy.pid) == heard.said()
+            assert heard.silent()
 
 
 def test_tls_on_the_listening_socket(tmp_path: Path) -> None:
