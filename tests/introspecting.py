@@ -11,7 +11,8 @@ import jwt
 from aiohttp import web
 from yarl import URL
 
-from tests.walk import Answer, Bench
+from tests.answer import Answer
+from tests.walk import Bench
 
 FORM = "application/x-www-form-urlencoded"
 

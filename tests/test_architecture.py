@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("logs",)),
     (1, ("systemd",)),
     (0, ("store.lives",)),
-    (0, ("store.deadline",)),
+    (0, ("store.patience",)),
     (1, ("store.link", "store.mux", "store.connections")),
     (1, ("pool", "connection", "deadline", "receiver", "replybody", "tunnel")),
     (0, ("waiting",)),

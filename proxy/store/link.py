@@ -18,8 +18,8 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from proxy.core.errors import StoreError
 from proxy.histogram import Histogram
 from proxy.store.connections import Pool, Process, connect
-from proxy.store.deadline import Deadline
 from proxy.store.mux import Command, Multiplexer, told
+from proxy.store.patience import Patience
 
 __all__ = ["WRONG_TYPE", "Command", "Link", "Pool", "Process", "Script", "connect"]
 
@@ -111,7 +111,7 @@ class Link:
         """
         changes = self.process.changes
         try:
-            async with Deadline(self._deadline):
+            async with Patience(self._deadline):
                 yield
         except TimeoutError:
             self.errors += 1

@@ -12,7 +12,8 @@ import pytest_asyncio
 
 from tests.introspecting import Service, basic, post
 from tests.valkey import Valkey
-from tests.walk import Answer, Bench, bench, token_for
+from tests.answer import Answer
+from tests.walk import Bench, bench, token_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

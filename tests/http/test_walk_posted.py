@@ -10,9 +10,10 @@ import jwt
 import pytest
 import pytest_asyncio
 
+from tests.answer import Answer
 from tests.introspecting import Service, basic, dripped, post
 from tests.valkey import Valkey
-from tests.walk import Answer, Bench, bench, token_for
+from tests.walk import Bench, bench, token_for
 
 ROUTES = """version: 1
 user: {keys: {}, active: is_active}

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from proxy.store.deadline import LATE, Deadline
+from proxy.store.patience import LATE, Patience
 from tests.clock import forward
 
 
@@ -15,12 +15,12 @@ async def test_it_ends_what_takes_too_long() -> None:
     """As `asyncio.timeout` does: the task goes on afterwards, and may be bounded again."""
     for _ in range(2):
         with pytest.raises(TimeoutError):
-            async with Deadline(0.01):
+            async with Patience(0.01):
                 await asyncio.sleep(60)
     task = asyncio.current_task()
     assert task is not None
     assert 0 == task.cancelling()
-    async with Deadline(0.01):
+    async with Patience(0.01):
         pass
     await asyncio.sleep(0.02)
 
@@ -30,7 +30,7 @@ async def test_what_came_while_the_process_stood_still_is_taken() -> None:
     mine, peer = socket.socketpair()
     with mine, peer:
         mine.setblocking(False)
-        async with Deadline(0.01):
+        async with Patience(0.01):
             asking = asyncio.ensure_future(asyncio.get_running_loop().sock_recv(mine, 9))
             await asyncio.sleep(0)
             peer.send(b"answer")
@@ -42,7 +42,7 @@ async def test_it_gives_the_time_once_more_and_no_oftener() -> None:
     """A process that stands still again and again is no reason to wait for ever."""
 
     async def bounded() -> None:
-        async with Deadline(5):
+        async with Patience(5):
             await asyncio.Event().wait()
 
     task = asyncio.ensure_future(bounded())
@@ -60,7 +60,7 @@ async def test_a_timer_that_is_a_little_late_is_none() -> None:
     """Loops are busy; that is no stand-still."""
 
     async def bounded() -> None:
-        async with Deadline(5):
+        async with Patience(5):
             await asyncio.Event().wait()
 
     task = asyncio.ensure_future(bounded())
@@ -75,7 +75,7 @@ async def test_a_task_that_is_cancelled_ends_as_such() -> None:
     for late in (False, True):
 
         async def bounded() -> None:
-            async with Deadline(5):
+            async with Patience(5):
                 await asyncio.Event().wait()
 
         task = asyncio.ensure_future(bounded())

@@ -11,8 +11,8 @@ from typing import Final, Self
 LATE: Final = 0.1
 
 
-class Deadline:
-    """`async with Deadline(seconds)` raises TimeoutError like `asyncio.timeout`, but gives the time once more
+class Patience:
+    """`async with Patience(seconds)` raises TimeoutError like `asyncio.timeout`, but gives the time once more
     where this process stood still when it was over: a replica that was frozen must not take Redis for lost.
     """
 
@@ -25,7 +25,7 @@ class Deadline:
     async def __aenter__(self) -> Self:
         task = asyncio.current_task()
         if task is None:
-            raise RuntimeError("a deadline is a task's")
+            raise RuntimeError("patience is a task's")
         self._task, self._cancelling = task, task.cancelling()
         self._loop = asyncio.get_running_loop()
         self._arm()
