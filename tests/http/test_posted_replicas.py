@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.answer import Answer
 from tests.introspecting import Service, basic, post
 from tests.valkey import Valkey
-from tests.answer import Answer
 from tests.walk import Bench, bench, token_for
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
