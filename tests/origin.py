@@ -71,9 +71,9 @@ async def _body(head: bytes, reader: asyncio.StreamReader) -> bytes:
     if re.search(rb"(?i)\r\ntransfer-encoding: *chunked", head):
         whole = b""
         while True:
-            size = int((await reader.readline()).strip(), 16)
+            size = int((await reader.readuntil(b"\n")).strip(), 16)
             if not size:
-                while await reader.readline() != b"\r\n":
+                while await reader.readuntil(b"\n") != b"\r\n":
                     pass
                 return whole
             whole += (await reader.readexactly(size + 2))[:-2]
