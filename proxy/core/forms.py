@@ -18,6 +18,10 @@ from proxy.core.model import Reason
 MOST: Final = 64 * 1024
 """Bytes of a form that is looked into: a token, and what a caller proves themselves with."""
 
+MAX_TOKEN: Final = 8192
+"""Characters of a token that is looked into."""
+
+_HINT: Final = b"token_type_hint="
 # RFC 6749 §2.3.1, RFC 7521 §4.2: what in a form says who is asking, and proves it.
 _PROOFS: Final = frozenset({"client_secret", "client_assertion"})
 _TYPE: Final = re.compile(
@@ -29,11 +33,13 @@ _TOKEN: Final = re.compile(rb"[A-Za-z0-9._~/+-]+=*")
 
 
 class Form(msgspec.Struct, frozen=True):
-    """A form with one token. `others` is all the rest of it as it came; `proofs` are secrets in that."""
+    """A form with one token, of a kind that the `hint` may name. `others` is all the rest of it as it came;
+    `proofs` are secrets in that."""
 
     token: str
     others: bytes
     proofs: tuple[str, ...] = ()
+    hint: bytes | None = None
 
     def __repr__(self) -> str:
         return f"Form({len(self.proofs)} proofs)"
@@ -62,9 +68,11 @@ def read_form(body: bytes, name: str) -> Form | Reason:
     if token is None:
         return Reason.TOKEN_MISSING if body else Reason.REQUEST_FORM
     plain = unquote_to_bytes(token)
-    if b"+" in token or _TOKEN.fullmatch(plain) is None:
+    if b"+" in token or _TOKEN.fullmatch(plain) is None or len(plain) > MAX_TOKEN:
         return Reason.REQUEST_FORM
-    return Form(plain.decode("ascii"), b"&".join(others), tuple(filter(None, map(_proof, others))))
+    hint = next((pair[len(_HINT) :] for pair in others if pair.startswith(_HINT)), None)
+    proofs = tuple(filter(None, map(_proof, others)))
+    return Form(plain.decode("ascii"), b"&".join(others), proofs, hint)
 
 
 def _proof(pair: bytes) -> str:

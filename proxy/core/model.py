@@ -28,6 +28,7 @@ class Reason(StrEnum):
     MAX_FORWARDS = "max-forwards"
     REQUEST_BODY = "request-body"
     REQUEST_FORM = "request-form"
+    REQUEST_ACCEPT = "request-accept"
     OVERRIDE_HEADER = "override-header"
     REQUEST_UPGRADE = "request-upgrade"
     REQUEST_METHOD = "request-method"

@@ -7,13 +7,13 @@ Both go when the user is written, so a deactivation ends every token before it i
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
 
 from msgspec.structs import replace
 
 from proxy.core import policy
 from proxy.core.admission import parse
 from proxy.core.cachecontrol import RequestDirectives, request_directives
+from proxy.core.forms import takes_json
 from proxy.core.headers import Headers
 from proxy.core.introspection import HEADERS, INACTIVE, active_body, as_json, shown_of, told_of
 from proxy.core.model import Entry, Found, Reason, Ref, Reply, Ticket, XCache
@@ -26,15 +26,6 @@ from proxy.steps.exchange import Exchange
 from proxy.steps.offers import offered
 from proxy.steps.passing import bypass, not_cached
 
-
-class Trust(Enum):
-    """What a caller may be told from here: nothing, that a token is not good, or all."""
-
-    NOTHING = 0
-    REFUSALS = 1
-    ALL = 2
-
-
 _BAD = (Reason.USER_GONE, Reason.USER_INACTIVE)
 
 
@@ -44,19 +35,21 @@ async def described(
     view: View,
     identity: Identity,
     *,
-    trust: Trust = Trust.ALL,
+    trusted: bool = True,
     heard: Callable[[Reply], Reply] | None = None,
 ) -> Reply:
     """Answers about a token that is good by itself; upstream is asked where nobody here knows its user.
 
-    So it is where the caller is not to be told. `heard` is shown each answer of upstream to this caller.
+    A caller who is not `trusted` hears from here of bad tokens only. `heard` is shown upstream's answers.
     """
     directives = request_directives(x.request.headers)
     if directives.no_store:
         return await bypass(x, Reason.REQUEST_NO_STORE)
+    if not takes_json(x.request.headers):
+        return await bypass(x, Reason.REQUEST_ACCEPT)
     x.outcome.x_cache = XCache.MISS
     seen = x.services.cache.leases.landed
-    reply = await _from_here(x, action, view, identity, directives, trust)
+    reply = await _from_here(x, action, view, identity, directives, trusted=trusted)
     if reply is not None:
         return reply
     if directives.only_if_cached:
@@ -74,12 +67,12 @@ async def described(
         return Loaded(answer, _note(x, action, view, identity, answer, asked))
 
     leases, note = x.services.cache.leases, told_ref(action, identity)
-    alone = trust is not Trust.ALL or directives.no_cache or directives.max_age is not None
+    alone = not trusted or directives.no_cache or directives.max_age is not None
     result = await (leases.alone(note, ask) if alone else leases.fill_once(note, seen, ask))
     if not isinstance(result, Shared):
         return result.value
     # Upstream told somebody else of that user; all else is looked at anew.
-    reply = await _from_here(x, action, view, identity, directives, trust)
+    reply = await _from_here(x, action, view, identity, directives, trusted=trusted)
     if reply is None:
         reply = await bypass(x, why)
         return reply if heard is None else heard(reply)
@@ -131,15 +124,14 @@ async def _from_here(
     view: View,
     identity: Identity,
     directives: RequestDirectives,
-    trust: Trust,
+    *,
+    trusted: bool,
 ) -> Reply | None:
-    if trust is Trust.NOTHING:
-        return None
     place = await known(x, action, view, identity)
     if isinstance(place, Reason):
         x.outcome.reason = place
         return inactive(x) if place in _BAD else None
-    if trust is not Trust.ALL:
+    if not trusted:
         return None
     ref, found = place
     entry, now = found.entry, x.services.now()

@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Any
 
 from proxy.core.admission import Verdict, parse
+from proxy.core.cachecontrol import request_directives
 from proxy.core.credentials import SHORTEST, has_credentials
 from proxy.core.forms import Form, takes_json
 from proxy.core.granted import lacking
@@ -31,11 +32,11 @@ from proxy.steps.callers import (
     token_state,
     user_state,
 )
-from proxy.steps.described import Trust, described, inactive
+from proxy.steps.described import described, inactive
 from proxy.steps.exchange import Exchange
 from proxy.steps.forms import form_of
 from proxy.steps.lookup import Plan, answer, rules_of
-from proxy.steps.passing import bypass, vouched_bypass
+from proxy.steps.passing import bypass, not_cached, vouched_bypass
 
 _BAD = (Reason.USER_GONE, Reason.USER_INACTIVE)
 
@@ -47,7 +48,7 @@ async def posted(x: Exchange, action: Introspect) -> Reply:
         # RFC 7662 §2.1: whoever asks says who they are. What they get is no cache's business.
         return await bypass(x, Reason.CALLER_MISSING)
     if not takes_json(x.request.headers):
-        return await bypass(x, Reason.REQUEST_FORM)
+        return await bypass(x, Reason.REQUEST_ACCEPT)
     asking = _Asking(x, action, form)
     own = identify(x)
     if isinstance(own, Rejected) and own.reason is not Reason.TOKEN_MALFORMED:
@@ -60,6 +61,9 @@ async def posted(x: Exchange, action: Introspect) -> Reply:
             return asking.heard(reply)
         if caller.denied is not None:
             return await asking.passed(Reason.CALLER_UNKNOWN)
+    if not (asking.known or action.opaque) and request_directives(x.request.headers).only_if_cached:
+        # Whatever they ask about.
+        raise not_cached(x)
     reply = await (asking.opaque() if action.opaque else asking.about())
     if not (asking.known or action.opaque) and x.outcome.x_cache is not XCache.HIT:
         # Nothing tells a stranger what is known here of the token.
@@ -100,11 +104,16 @@ class _Asking:
     async def about(self) -> Reply:
         """About a token that can be proven."""
         x, identity = self.x, self.identity
-        if isinstance(self.proved, Rejected):
+        if not self.known and self.action.answer is not Answer.UPSTREAM:
+            return await self.passed(Reason.CALLER_UNKNOWN)
+        if self.form.hint not in (None, b"access_token"):
+            return await self.passed(Reason.REQUEST_FORM)
+        if isinstance(self.proved, Rejected) and self.form.token.count(".") == 2:
             return await self._bad()
         if identity is None:
-            why = self.proved.reason if isinstance(self.proved, Unproven) else Reason.TOKEN_KEYS_MISSING
-            return await self.passed(why)
+            # What is no such token at all may be one of another kind (RFC 7662 §2.1: a refresh token).
+            why = self.proved.reason if isinstance(self.proved, Rejected | Unproven) else None
+            return await self.passed(why or Reason.TOKEN_KEYS_MISSING)
         lacks = lacking(x.route.require, identity.claims)
         if lacks is not None:
             return await self.passed(lacks)
@@ -113,21 +122,15 @@ class _Asking:
             return await self._bad()
         if revoked is not None:
             return self.heard(await vouched_bypass(x, identity, self.view.ttl, good_ref(identity), revoked))
-        trust = self._trust()
+        askers = x.services.askers
+        trusted = askers.accepted(self.scope, self.asked) and not askers.refused(self.about_name)
         match self.action.answer:
             case Answer.RFC7662:
-                return await described(x, self.action, self.view, identity, trust=trust, heard=self.heard)
+                return await described(x, self.action, self.view, identity, trusted=trusted, heard=self.heard)
             case Answer.VIEW:
-                return await self._shared(identity, trusted=trust is Trust.ALL)
+                return await self._shared(identity, trusted=trusted)
             case Answer.UPSTREAM:
                 return await self._own(identity)
-
-    def _trust(self) -> Trust:
-        askers = self.x.services.askers
-        if not self.known:
-            return Trust.NOTHING
-        told = askers.accepted(self.scope, self.asked) and not askers.refused(self.about_name)
-        return Trust.ALL if told else Trust.REFUSALS
 
     async def _shared(self, identity: Identity, *, trusted: bool) -> Reply:
         def usable(found: Found) -> Reason | None:
