@@ -12,10 +12,14 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from proxy.admin.api import Admin, Duties, guard
+from proxy.admin.dashboard import PAGE
+from proxy.admin.modes import Modes, Note
 from proxy.admin.peers import Peers, merged
 from proxy.cache import UserCache
 from proxy.core.errors import ConfigError, UpstreamRefused
 from proxy.core.model import Evicted, Outcome, Request, Tier, XCache
+from proxy.core.rolloutsettings import Mode
+from proxy.rollout import Rollout
 from proxy.store.memory import MemoryStore
 from proxy.telemetry import Telemetry
 from tests.walk import bench
@@ -165,6 +169,40 @@ async def test_an_eviction_by_any_key(asked: dict[str, Any], left: bool) -> None
 
 
 @pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        ({"id": 42}, ["42"]),
+        ({"id": "ada@example.com"}, ["(hidden)"]),
+        ({"id": "+49151"}, ["(hidden)"]),
+        ({"email": "ada@example.com"}, []),
+        ({"username": "ada"}, []),
+        ({"phone": "+49151"}, []),
+        ({"all": True}, []),
+    ],
+    ids=str,
+)
+async def test_an_eviction_is_told_of_by_id_alone(asked: dict[str, Any], shown: list[str]) -> None:
+    """What else leads to a user is personal, and so is an id that is an address or a number to call."""
+    async with client_of(Worker()) as client:
+        await client.post("/evict", json=asked)
+        told = await (await client.get("/stats")).json()
+
+    assert [("operator", shown)] == [(one["cause"], one["ids"]) for one in told["recent_evictions"]]
+
+
+def test_a_chosen_mode_holds_until_the_settings_ask_for_another(tmp_path: Path) -> None:
+    """Over a restart of the worker, and not over a change of `MODE`; a note that can't be read is none."""
+    for note in (Note(), Note(tmp_path / "mode")):
+        assert "serve" == Modes(Rollout(), note).told["mode"]
+        Modes(Rollout(), note).switch({"mode": "off"})
+        assert {"mode": "off", "configured": "serve"} == Modes(Rollout(), note).told
+        assert "shadow" == Modes(Rollout(Mode.SHADOW), note).told["mode"]
+    for text in ("serve of", "serve", "", "shadow off", "\u00fc"):
+        (tmp_path / "mode").write_text(text, encoding="utf-8")
+        assert "serve" == Modes(Rollout(), Note(tmp_path / "mode")).told["mode"]
+
+
+@pytest.mark.parametrize(
     ("body", "sentence"),
     [
         (b"id=42", "the body is not JSON"),
@@ -305,6 +343,25 @@ def test_rates_are_made_again_and_not_added() -> None:
 
 
 GUARDED = [("GET", "/health"), ("GET", "/stats"), ("GET", "/explain?url=/users/1"), ("POST", "/evict")]
+OPEN = {"/healthz", "/readyz", "/metrics", *PAGE}
+
+
+async def test_what_is_not_open_is_guarded() -> None:
+    """Each route that there is, whoever adds one: by the token, or on loopback against web pages."""
+    asked = 0
+    for token, headers, status in ((TOKEN, {}, 401), (None, {"Origin": "https://evil.example"}, 403)):
+        worker = Worker(token=token)
+        async with client_of(worker) as client:
+            routes = [(one.method, one.resource) for one in worker.admin.app().router.routes()]
+            for method, resource in routes:
+                path = "" if resource is None else resource.canonical
+                guarded = status if path not in OPEN else 200
+                async with client.request(method, path, json={"mode": "off"}, headers=headers) as answer:
+                    assert guarded == answer.status, (method, path)
+                asked += guarded != 200
+            assert "serve" == worker.admin.duties.modes.told["mode"]
+    # HEAD comes with each GET.
+    assert 2 * len({"health", "stats", "explain", "mode", "events"}) * 2 + 2 * 2 == asked
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDED)
@@ -436,6 +493,9 @@ async def test_metrics_are_what_prometheus_reads() -> None:
         ({"Host": "evil.example", "Origin": "http://evil.example"}, 403),
         ({"Host": "127.0.0.1.evil.example"}, 403),
         ({"Host": "localhost@evil.example"}, 403),
+        ({"Host": "evillocalhost"}, 403),
+        ({"Host": "evil.localhost:9090"}, 403),
+        ({"Host": "LocalHost:9090", "Origin": "http://localhost:9090"}, 200),
         ({"Host": ""}, 403),
         ({"Host": "[::1"}, 403),
         ({"Origin": "https://evil.example"}, 403),

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,15 +20,22 @@ from proxy.core.errors import ProxyError
 from proxy.core.forwarding import forwarded, returned
 from proxy.core.model import Reply, Request
 from proxy.core.problems import error_reply
-from proxy.core.settings import UpstreamSettings
+from proxy.core.settings import TlsSettings, UpstreamSettings
 from proxy.handler import make_server
+from proxy.sockets import tls
 from proxy.upstream import HttpUpstream
+from tests.certificates import make_certificate
 from tests.origin import OK, Origin, origin
 
 
 @asynccontextmanager
 async def edge(
-    at: Origin, *, rules: EdgeSettings | None = None, limits: LimitSettings | None = None, **settings: Any
+    at: Origin,
+    *,
+    rules: EdgeSettings | None = None,
+    limits: LimitSettings | None = None,
+    context: ssl.SSLContext | None = None,
+    **settings: Any,
 ) -> AsyncIterator[tuple[str, int]]:
     """A server that forwards everything to the origin: the two edges and nothing between."""
     upstream = HttpUpstream(UpstreamSettings(url=at.url, **settings))
@@ -38,7 +47,9 @@ async def edge(
             return error_reply(error)
         return Reply(reply.status, reply.reason, returned(reply.headers, "1.1"), reply.body)
 
-    server = await asyncio.get_running_loop().create_server(make_server(walk, limits, rules), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(
+        make_server(walk, limits, rules), "127.0.0.1", 0, ssl=context
+    )
     try:
         yield server.sockets[0].getsockname()[:2]
     finally:
@@ -60,6 +71,22 @@ async def raw(place: tuple[str, int], sent: bytes, *, until: bytes | None = None
 def get(target: bytes, *lines: bytes) -> bytes:
     """A request that asks for the connection to be closed."""
     return b"\r\n".join((b"GET " + target + b" HTTP/1.1", b"Host: h", *lines, b"Connection: close", b"", b""))
+
+
+async def test_upstream_hears_that_the_client_came_over_tls(tmp_path: Path) -> None:
+    """X-Forwarded-Proto; and of the protocols that a client offers, HTTP/1.1 is the one that is spoken."""
+    certificate = str(make_certificate(tmp_path))
+    trusting = ssl.create_default_context(cafile=certificate)
+    trusting.set_alpn_protocols(["h2", "http/1.1"])
+    context = tls(TlsSettings(certificate=certificate, key=certificate))
+    async with origin() as at, edge(at, context=context) as place:
+        reader, writer = await asyncio.open_connection(*place, ssl=trusting)
+        writer.write(get(b"/"))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        assert "http/1.1" == writer.get_extra_info("ssl_object").selected_alpn_protocol()
+        writer.close()
+
+        assert b"X-Forwarded-Proto: https" in at.lines()
 
 
 @pytest.mark.parametrize(

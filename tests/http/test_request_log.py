@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from proxy.core.model import Outcome, Reason, XCache
+from proxy.core.model import Evicted, Outcome, Reason, Tier, XCache
 from proxy.core.observing import Observing
 from proxy.logs import JsonFormatter
 from proxy.requestlog import RequestLog
@@ -218,3 +218,76 @@ def test_a_stale_answer_is_no_plain_hit(lines: Lines) -> None:
     RequestLog(Observing()).observe(Outcome(x_cache=XCache.STALE, reason=Reason.EXPIRED))
 
     assert [("STALE", "expired")] == [subset(line, "x_cache", "reason") for line in lines()]
+
+
+def test_a_line_says_all_that_is_known_and_nothing_else(lines: Lines) -> None:
+    """Each field by its name; what a request was about, and whom, has none."""
+    outcome = Outcome(
+        route="GET /users/{id:int}",
+        kind="lookup",
+        method="GET",
+        view="users",
+        x_cache=XCache.MISS,
+        reason=Reason.ABSENT,
+        tier=Tier.REDIS,
+        status=200,
+        skipped=Reason.NO_STORE,
+        collapsed=True,
+        upstream_status=200,
+        upstream_failed=True,
+        evicted=Evicted(3, 2, delivered=False),
+        everything=True,
+        taken=("hashed_password",),
+        seconds=0.0125,
+        upstream_seconds=0.01,
+        request_id="abc-1",
+        trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
+        evicted_ids=("42",),
+    )
+    RequestLog(Observing()).observe(outcome)
+
+    (line,) = lines()
+    about = {"time", "level", "logger", "message"}
+    assert {
+        "request_id": "abc-1",
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+        "method": "GET",
+        "route": "GET /users/{id:int}",
+        "kind": "lookup",
+        "status": 200,
+        "x_cache": "MISS",
+        "ms": 12.5,
+        "reason": "absent",
+        "not_stored": "no-store",
+        "view": "users",
+        "tier": "redis",
+        "collapsed": True,
+        "upstream_ms": 10.0,
+        "upstream_status": 200,
+        "upstream_failed": True,
+        "evicted_entries": 3,
+        "evicted_everything": True,
+        "delivered": False,
+    } == {name: value for name, value in line.items() if name not in about}
+
+
+def test_nothing_is_made_for_a_line_that_nobody_writes(kept: _Kept) -> None:
+    """At `LOG_LEVEL=warning`, and where the log is off: not even a name for the request."""
+
+    def none() -> str:
+        raise AssertionError("no name is wanted")
+
+    logging.getLogger().setLevel(logging.WARNING)
+    RequestLog(Observing(), none).observe(Outcome(x_cache=XCache.MISS))
+    off = RequestLog(Observing(log_requests=False, log_hits=1.0), none)
+    off.observe(Outcome(x_cache=XCache.MISS))
+    assert ([], False) == (kept.lines, off.wants_next_hit())
+
+
+def test_hits_that_are_seen_elsewhere_count_for_the_share(lines: Lines) -> None:
+    """Whichever way they are answered: the first one is to be seen, and then every fourth."""
+    log = RequestLog(Observing(log_hits=0.25))
+    for _ in range(20):
+        if log.wants_next_hit():
+            log.observe(Outcome(x_cache=XCache.HIT))
+    assert len((1, 4, 8, 12, 16, 20)) == len(lines())

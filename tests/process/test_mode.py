@@ -24,7 +24,7 @@ def test_all_workers_switch_and_one_that_starts_again_keeps_to_it(valkey: Valkey
         off = proxy.ask_admin("POST", "/mode", JSON, json.dumps({"mode": "off"}))
         switched = caches(proxy)
         # The one that was started last: the first has the admin socket, and would come back on another port.
-        victim = max(workers(proxy))
+        victim = proxy.workers()[-1]
         os.kill(victim, signal.SIGKILL)
         poll(lambda: len(proxy.told("listening")) == 3 or None, "the new worker")
         restarted = caches(proxy)
@@ -52,14 +52,3 @@ def test_a_reload_does_not_switch_on_what_an_operator_has_switched_off() -> None
         served = caches(proxy)
 
     assert ({"mode": "off", "configured": "serve"}, {"BYPASS"}) == (told, served)
-
-
-def workers(proxy: Proxy) -> list[int]:
-    """The pids below the supervisor that run Python, not the resource tracker."""
-    found = []
-    with open(f"/proc/{proxy.pid}/task/{proxy.pid}/children", encoding="ascii") as file:  # noqa: PTH123
-        for pid in map(int, file.read().split()):
-            with open(f"/proc/{pid}/cmdline", "rb") as line:  # noqa: PTH123
-                if b"spawn_main" in line.read():
-                    found.append(pid)
-    return found
