@@ -41,7 +41,7 @@ class Bracket:
         self._feed = feed
         self.recovery = recovery
         self._reject = reject
-        self._renewals: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
         # Of writes under way; only theirs are renewed.
         self._under_way: set[str] = set()
         # Of writes that ended when the shared store could not be told. It lifts them before it is trusted.
@@ -129,7 +129,7 @@ class Bracket:
             return
         self._forget_renewal(fence)
         loop = asyncio.get_running_loop()
-        self._renewals[fence.name] = loop.call_later(LIFE / 3, self._begin_renewal, fence)
+        self._timers[fence.name] = loop.call_later(LIFE / 3, self._begin_renewal, fence)
 
     def _begin_renewal(self, fence: Fence) -> None:
         task = self._renewing[fence.name] = self._in_background(self._renew(fence))
@@ -147,7 +147,7 @@ class Bracket:
             self.recovery.failed(error, write=True)
 
     def _forget_renewal(self, fence: Fence) -> None:
-        renewal = self._renewals.pop(fence.name, None)
+        renewal = self._timers.pop(fence.name, None)
         if renewal is not None:
             renewal.cancel()
 
@@ -182,7 +182,8 @@ class Bracket:
             self._orphans.append(fence)
         if linger and not await self._lingers(fence, batch, linger):
             loop = asyncio.get_running_loop()
-            loop.call_later(linger, lambda: self._in_background(self._over(fence, batch)))
+            end = loop.call_later(linger, lambda: self._in_background(self._over(fence, batch)))
+            self._timers[fence.name] = end
         await self.memory.settle(fence, batch, linger=linger)
         return evicted
 
@@ -200,6 +201,7 @@ class Bracket:
 
     async def _over(self, fence: Fence, batch: Batch) -> None:
         """The end of a fence that lingered, where the shared store does not know of it."""
+        self._timers.pop(fence.name, None)
         if not (await self._deliver(batch, fence)).delivered:
             self._orphans.append(fence)
 
@@ -276,6 +278,6 @@ class Bracket:
 
     async def close(self) -> None:
         """Waits for the deliveries under way; fences that stand are left to end by themselves."""
-        for renewal in self._renewals.values():
-            renewal.cancel()
+        for timer in self._timers.values():
+            timer.cancel()
         await asyncio.gather(*self.deliveries, return_exceptions=True)

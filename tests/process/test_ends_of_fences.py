@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from proxy import feed
 from proxy.cache import UserCache
 from proxy.core.model import Batch, Fence
+from proxy.store import bracket
 from tests.contract.kit import until
 from tests.replicas import USER, replicas
 from tests.valkey import Valkey
@@ -86,5 +88,46 @@ async def test_a_write_that_ends_while_its_fence_is_raised_late(
         valkey.start()
 
         await until(lambda: not down(one))
-        assert {} == one.store.bracket._renewals  # type: ignore[attr-defined]
+        assert {} == one.store.bracket._timers  # type: ignore[attr-defined]
+        assert 0 == valkey.ask("HEXISTS", "user:id:42", "fence")
+
+
+async def test_a_fence_that_lingers_ends_in_time_though_redis_was_away(valkey: Valkey) -> None:
+    """Upstream did not answer, and Redis could not be told for how long the fence is to stand."""
+    async with replicas(valkey.url, 2) as (one, other):
+        fence = await one.fence(BATCH)
+        valkey.ask("SAVE")
+        valkey.kill()
+        await one.settle(fence, BATCH, linger=1.0)
+        valkey.start()
+        await until(lambda: not (down(one) or down(other)))
+
+        await until(lambda: not told(other) and not valkey.ask("HEXISTS", "user:id:42", "fence"))
+        assert await other.cache_user(USER)
+    valkey.flush()
+    valkey.ask("SAVE")
+
+
+async def test_a_renewal_on_its_way_does_not_outlive_the_write(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may travel to another server than the lift does; the lift waits for it."""
+    monkeypatch.setattr(bracket, "LIFE", 0.3)
+    async with replicas(valkey.url, 1) as (one,):
+        writes = one.store.redis.writes  # type: ignore[attr-defined]
+        fence = await one.fence(BATCH)
+        raising, renewing, gate = writes.fence, asyncio.Event(), asyncio.Event()
+
+        async def late(*given: Any, **more: Any) -> Any:
+            renewing.set()
+            await gate.wait()
+            return await raising(*given, **more)
+
+        monkeypatch.setattr(writes, "fence", late)
+        await renewing.wait()
+        end = asyncio.ensure_future(one.settle(fence, None))
+        await asyncio.sleep(0)
+        gate.set()
+        await end
+        await one.store.bracket.close()  # type: ignore[attr-defined]
         assert 0 == valkey.ask("HEXISTS", "user:id:42", "fence")

@@ -291,6 +291,26 @@ def throws_out(key: str) -> Act:
     return act
 
 
+def sets_back(seconds: int) -> Act:
+    """The clock of Redis is set back."""
+
+    async def act(world: World, _: str) -> None:
+        world.server.behind += seconds * 1_000_000
+        world.history.note(f"the clock of Redis is set back by {seconds} s")
+
+    return act
+
+
+def removes(key: str) -> Act:
+    """Somebody deletes a key."""
+
+    async def act(world: World, _: str) -> None:
+        world.server.execute(("DEL", key))
+        world.history.note(f"{key} is deleted")
+
+    return act
+
+
 def flushes() -> Act:
     """FLUSHALL."""
 

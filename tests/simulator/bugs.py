@@ -250,9 +250,9 @@ BUGS = (
     Bug("the second announcement is never made", "a write by a forgotten e-mail", 36, 37, _never_again),
     Bug(
         "fences of others are not remembered",
-        "FLUSHALL",
-        1336,
-        1337,
+        "a fenced key is deleted",
+        529,
+        530,
         _instead(MemoryStore, "stand", _forgets),
     ),
     Bug(
@@ -294,6 +294,13 @@ BUGS = (
         72,
         73,
         _instead(Bracket, "_widen", _not_widened),
+    ),
+    Bug(
+        "a count that was lost goes on by the clock",
+        "the count is lost and the clock set back",
+        7,
+        8,
+        cuts=(("if last == 0 or last >", "if last >"),),
     ),
     Bug("a ticket of an old epoch is good", "everybody and one", 5, 6, _epoch_late),
     Bug("memory is kept after a lapse", "a feed breaks", 0, 1, _instead(Feed, "_echoed", _kept)),

@@ -229,6 +229,25 @@ LARGE = (
         ),
     ),
     Scenario(
+        "the count is lost and the clock set back",
+        (
+            Actor("writer", "A", act.one_by_one(act.updates("1"), act.reads(*ID))),
+            _world("clock", act.one_by_one(act.sets_back(30), act.removes("user:seq"))),
+            _reads("one", "A", ID, OLD),
+            _reads("two", "B", OLD, ID),
+        ),
+    ),
+    Scenario(
+        "a fenced key is deleted",
+        (
+            Actor("writer", "A", act.one_by_one(act.updates("1"), act.reads(*ID))),
+            _world("operator", act.removes("user:id:1")),
+            _reads("one", "A", ID, OLD),
+            _reads("two", "B", OLD, ID, OLD, ID),
+        ),
+        warm=(WARM,),
+    ),
+    Scenario(
         "FLUSHALL",
         (
             Actor("writer", "A", act.one_by_one(act.updates("1"), act.reads(*ID))),

@@ -66,6 +66,8 @@ class Server:
         self.subscriptions: list[Subscription] = []
         self.away = False
         self.process = 1
+        self.behind = 0
+        """Microseconds by which its clock was set back."""
         self._evicted = 0
         new = _lua().eval(b"function(call, pcall) return {call = call, pcall = pcall} end")
         self._redis = new(self._call, self._pcall)
@@ -108,7 +110,7 @@ class Server:
     def execute(self, command: link.Command) -> Any:
         """The reply; an error is returned, as in a pipeline."""
         self._ticks += STEP_US
-        self._now = EPOCH_US + int(self._clock() * 1e6) + self._ticks
+        self._now = EPOCH_US + int(self._clock() * 1e6) + self._ticks - self.behind
         words = [word.encode() if isinstance(word, str) else word for word in command]
         try:
             if words[0] == b"EVALSHA":

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from proxy.cache import UserCache
 from proxy.feed import MEMBERS, Feed
+from proxy.store import codec
 from proxy.store.memory import MemoryStore
 from proxy.store.redis import RedisStore
 from proxy.store.tiered import TieredStore
@@ -165,8 +166,9 @@ class World:
             one = Replica(name, self.scheduler, self.server, self.loop, split=self.scenario.split)
             self.replicas[name] = one
             await asyncio.create_task(one.join())
-        # The table of members is an old one: nobody can have been in another before.
+        # The table of members is an old one: nobody can have been in another before. So is the count.
         self.server.execute(("HDEL", MEMBERS, ""))
+        self.server.execute(("SET", codec.SEQ_KEY, str(EPOCH_US)))
         for actor in self.scenario.warm:
             await self._start(actor)
         self.scheduler.calm = False
