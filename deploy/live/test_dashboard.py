@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import threading
@@ -16,6 +17,7 @@ from tests.processes import ROOT, Proxy, Stub, poll
 from tests.valkey import Valkey
 
 PICTURES = ROOT / "build/dashboard-pictures"
+JSON = {"Content-Type": "application/json"}
 TOKEN = "a-token-of-operators"
 PHONE = {"width": 390, "height": 844}
 FLAGS = [
@@ -142,10 +144,43 @@ def test_figures_move_under_load(browser: Browser, stage: tuple[Stub, Proxy]) ->
         expect(page.locator("#rps-line path").last).to_have_attribute("d", re.compile("L"))
 
         assert 50 < number(page, "rate") <= 100
-        for latency in ("hit-ms", "up-ms"):
+        for latency in ("hit-ms", "up-ms", "hit-p99", "up-p99"):
             expect(page.locator(f"#{latency}")).to_have_text(re.compile(r"^[\d.]+ ms$"))
         expect(page.locator("#truth")).to_contain_text("nines")
         expect(page.locator("#health tr", has_text="replicas")).to_contain_text("2")
+
+
+def test_it_says_what_needs_attention(browser: Browser) -> None:
+    """Nobody has asked yet, the mode, upstream fails, Redis is away: in words, and gone when it is over."""
+    with (
+        Valkey() as valkey,
+        Stub.start() as stub,
+        Proxy.start(stub.url, valkey.url) as proxy,
+        opened(browser, proxy.admin) as page,
+    ):
+        notices = page.locator("#notices")
+        expect(notices).to_contain_text("No request has come yet.")
+        proxy.get("/users/1")
+        expect(notices).to_be_hidden()
+        expect(page.locator("#reasons")).to_contain_text("nothing is stored for this key")
+        for mode, words in (("off", "Mode is off"), ("serve", "")):
+            assert 200 == proxy.ask_admin("POST", "/mode", JSON, json.dumps({"mode": mode})).status
+            expect(notices).to_contain_text(words)
+        expect(notices).to_be_hidden()
+        stub.control(error_rate=1)
+        proxy.get("/users/2")
+        expect(notices).to_contain_text(re.compile("1 of [12] requests to it in the last ten seconds"))
+        stub.control(error_rate=0)
+        valkey.kill()
+
+        def asked() -> bool:
+            proxy.get("/users/3")
+            return "Redis is away" in notices.inner_text()
+
+        poll(asked, "the notice")
+        expect(page.locator("#backend")).to_have_text("memory degraded")
+        page.screenshot(path=PICTURES / "redis-away.png", full_page=True)
+        assert [] == [one for one in page.evaluate(CONTRAST) if one[0] < one[1]]
 
 
 def test_evict_asks_and_works(browser: Browser, stage: tuple[Stub, Proxy]) -> None:

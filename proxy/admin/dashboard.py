@@ -13,7 +13,9 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
+from proxy import __version__
 from proxy.checks import rates
+from proxy.core.why import WHY
 from proxy.histogram import Histogram, summary
 
 # No inline code or style, nothing from elsewhere, nobody may frame it.
@@ -27,6 +29,7 @@ PAGE: Final = {
     "/dashboard.css": ("dashboard.css", "text/css"),
     "/favicon.svg": ("favicon.svg", "image/svg+xml"),
 }
+_WHY: Final = {reason.value: sentence for reason, sentence in WHY.items()}
 _EVERY = 1.0
 # An hour in steps of ten seconds.
 _STEP, _STEPS = 10.0, 361
@@ -107,14 +110,20 @@ def figures(stats: Mapping[str, Any], history: list[tuple[float, int, int]], now
     latency = stats["latency"]
     nothing = Histogram().stats()
     held = latency.get("HOLDBACK")
-    kept = ("hits", "saved", "mode", "tiers", "store", "workers", "recent_evictions", "gauges", "replicas")
+    reasons = sorted(stats["reasons"].items(), key=lambda pair: -pair[1])
+    kept = (
+        *("hits", "saved", "mode", "tiers", "store", "workers", "recent_evictions", "gauges", "replicas"),
+        *("connections", "upstream"),
+    )
     return {
         "now": now,
         "requests": sum(stats["requests"].values()),
         "lookups": stats["total_lookups"],
         "uptime_seconds": stats["uptime_seconds"],
         **{name: stats[name] for name in kept},
-        "reasons": dict(sorted(stats["reasons"].items(), key=lambda pair: -pair[1])),
+        "version": __version__,
+        "reasons": {name: [count, _WHY.get(name, "")] for name, count in reasons},
+        "refused": sum(stats["refused"].values()),
         "hit_latency": summary(latency.get("HIT", nothing)),
         # Held-back hits are the fair comparison; without them, whatever upstream answered.
         "upstream_latency": summary(held or stats["upstream_latency"]),

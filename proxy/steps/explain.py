@@ -18,6 +18,7 @@ from proxy.core.routing import Match
 from proxy.core.settings import Answer, Introspect, Lookup, Pass, Resource, Revoke, Write
 from proxy.core.tokenplace import in_target
 from proxy.core.tokens import Rejected, Unproven
+from proxy.core.why import HIT, WHY
 from proxy.steps.callers import admitted, entry_state, identify, token_state, user_state
 from proxy.steps.described import known
 from proxy.steps.exchange import Exchange, Services
@@ -196,31 +197,6 @@ def _evicts(x: Exchange, match: Match) -> list[str]:
     ]
 
 
-_WHY = {
-    None: "a stored answer may be served to this caller",
-    Reason.NO_ROUTE: "no route matches this method and URL exactly, so it is forwarded and nothing is stored",
-    Reason.PASS_ROUTE: "the route says pass",
-    Reason.WRITE: "a write is always forwarded; when it succeeds, the users it changes are evicted",
-    Reason.MODE_OFF: "MODE is off: everything is forwarded",
-    Reason.ABSENT: "nothing is stored for this key",
-    Reason.EXPIRED: "what is stored has expired",
-    Reason.TOKEN_MISSING: "the route asks for a bearer token and there is none; give one with -H",
-    Reason.TOKEN_KEYS_MISSING: "the key of this token is not known here (yet), so upstream decides",
-    Reason.NOT_OWNER: "the copy is another user's, and the token has no claim that `allow` lists",
-    Reason.CALLER_COPY: "an array for one caller is not put together here; upstream is asked",
-    Reason.TOKEN_SCOPE: "the token lacks a scope that the route requires; upstream decides",
-    Reason.TOKEN_CLAIM: "the token lacks the claim that the route requires; upstream decides",
-    Reason.TOKEN_REVOKED: "the token was logged out; upstream is not asked",
-    Reason.TOKEN_OUTDATED: "the user's tokens of that time may be good no more; upstream is asked",
-    Reason.STORE_DOWN: "Redis is away, and with it the word of logouts elsewhere; upstream is asked",
-    Reason.FENCED: "a write on this user is under way; upstream decides until it has ended",
-    Reason.TOKEN_USER_UNKNOWN: "the token is good, but is its user active? upstream is asked",
-    Reason.CREDENTIALS: "without an access rule the copy is not for requests with credentials",
-    Reason.KEY_UNUSABLE: "the value can't be a key: empty, too long or unprintable",
-    Reason.PARTIAL: "not all of the users are stored; upstream is asked for the rest",
-}
-
-
 def _said(told: dict[str, Any], would_be: str, reason: Reason | None) -> dict[str, Any]:
-    why = _WHY.get(reason) or f"because of {reason.value if reason else ''}"
+    why = HIT if reason is None else WHY[reason]
     return told | {"would_be": would_be, "reason": None if reason is None else reason.value, "why": why}

@@ -95,6 +95,7 @@ def counters(**changes: Any) -> dict[str, Any]:
         "gauges": {},
         "replicas": None,
         "mode": "serve",
+        "connections": {},
     }
     return Telemetry().stats() | extra | changes
 
@@ -111,7 +112,8 @@ def test_the_figures_are_those_of_the_counters() -> None:
     told = figures(counters(**telemetry.stats()), [(1.0, 2, 3)], 9.0)
 
     assert (9.0, 6, 6, 1) == (told["now"], told["requests"], told["lookups"], told["hits"])
-    assert ["fenced", "absent"] == list(told["reasons"])
+    assert [("fenced", 3), ("absent", 2)] == [(name, count) for name, (count, _) in told["reasons"].items()]
+    assert "nothing is stored for this key" == told["reasons"]["absent"][1]
     assert ((1, 2.0), (5, 40.0)) == (
         (told["hit_latency"]["count"], told["hit_latency"]["mean_ms"]),
         (told["upstream_latency"]["count"], told["upstream_latency"]["mean_ms"]),
