@@ -12,7 +12,7 @@ import redis.asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.model import Absent, Found, Reason, Ticket
+from proxy.core.model import Absent, Entry, Found, Reason, Ticket
 from proxy.store import codec
 from proxy.store.redis import RedisStore
 from tests.contract.kit import Clock, Kit, by
@@ -307,6 +307,6 @@ async def test_the_epoch_is_refreshed_after_a_day(kit: Kit, raw: Any) -> None:
 @given(st.binary(max_size=200))
 def test_the_decoders_take_any_bytes(blob: bytes) -> None:
     """Whatever a key holds, reading it says an answer or None; nothing escapes."""
-    codec.decode(blob)
-    codec.decode_nobody(codec.NOBODY + blob)
-    codec.decode_id(blob)
+    assert isinstance(codec.decode(blob), Entry | None)
+    assert isinstance(codec.decode_nobody(codec.NOBODY + blob), codec.Nobody | None)
+    assert isinstance(codec.decode_id(blob), str | None)

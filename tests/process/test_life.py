@@ -368,6 +368,8 @@ def on_a_terminal(words: Sequence[str], stub: Stub, folder: Path) -> tuple[int, 
     # A shell in between, as at a real terminal: the foreground group gets the signal, not only its leader.
     pid, terminal = pty.fork()
     if not pid:
+        # Whoever runs the tests may have ignored it.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         os.chdir(folder)
         os.execvpe("/bin/sh", ["/bin/sh", "-c", f"exec {line}"], given)
     return pid, terminal, log

@@ -8,8 +8,11 @@ import sys
 
 import pytest
 
+from proxy.store import link
 from tests.processes import ROOT
+from tests.simulator.bugs import BUGS as SIMULATED
 from tests.soak.checker import Commit, Read, Window, check
+from tests.soak.planted import BUGS
 
 COMMITS = (
     Commit(7, 1, "a@x", 0.0, 0.0, "at the start"),
@@ -76,6 +79,15 @@ def test_one_missed_write_that_was_told_is_enough() -> None:
     windows = [Window(1.5, 9.0, "Redis not trusted", 0)]
     assert 0 == len(check(COMMITS[:2], [seen(3.5, 3.6, 1)], windows).violations)
     assert 1 == len(check((*COMMITS[:2], third), [seen(3.5, 3.6, 1)], windows).violations)
+
+
+def test_mistakes_that_can_be_put_in_are_those_of_the_simulator() -> None:
+    """Under the simulator's names, and in scripts that hold what they cut out."""
+    known = {bug.name: bug for bug in SIMULATED}
+    scripts = list(link._TEXTS.values())
+    for name in BUGS.values():
+        for piece, _ in known[name].cuts:
+            assert any(piece in text for text in scripts), (name, piece)
 
 
 def test_a_soak() -> None:

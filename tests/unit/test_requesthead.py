@@ -120,7 +120,8 @@ def test_sizes_are_bounded(data: bytes, status: int) -> None:
 def test_the_limits_themselves_pass() -> None:
     """A target of the longest length, and as many lines as may be."""
     longest = b"/" + b"a" * (LIMITS.target - 1)
-    read(head(*[b"X: 1"] * (LIMITS.fields - 1), start=b"GET " + longest + b" HTTP/1.1"))
+    known = read(head(*[b"X: 1"] * (LIMITS.fields - 1), start=b"GET " + longest + b" HTTP/1.1"))
+    assert (LIMITS.target, LIMITS.fields) == (len(known.target), len(known.headers.raw))
 
 
 WORDS = (
