@@ -13,7 +13,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -82,6 +82,8 @@ class Feed:
         self._proven = asyncio.Event()
         self.orphaned: Callable[[Mapping[bytes, bytes]], object] = _nobody_asks
         """See ports.Membership."""
+        self.forgotten: Callable[[], object] = lambda: None
+        """The same."""
         self.lapses = 0
         """Times that memory was given up because the lease was not proven in time."""
         self.announced = 0
@@ -116,6 +118,18 @@ class Feed:
         """Tells all replicas how long a fence goes on standing; 0: it is down."""
         kind = "stand" if seconds else "lift"
         return ("PUBLISH", CHANNEL, encode(about(kind, self.replica, 0, fence, seconds)))
+
+    def word(
+        self, tokens: Sequence[tuple[str, float]] = (), cutoffs: Sequence[tuple[str, float, float]] = ()
+    ) -> Command:
+        """Tells all replicas of tokens that are good no more, so that Redis may forget it; see Message."""
+        message = Message("word", self.replica, 0, tokens=tuple(tokens), cutoffs=tuple(cutoffs))
+        return ("PUBLISH", CHANNEL, encode(message))
+
+    @property
+    def listed(self) -> Command | None:
+        """Asks Redis for this replica's own entry; None while there need not be one."""
+        return ("HEXISTS", MEMBERS, self.replica) if self._proven.is_set() else None
 
     def wake(self, ref: Ref, *, storable: bool) -> bytes:
         """The message that a fill of `ref` has ended; `storable`: look again, it may be stored."""
@@ -197,8 +211,13 @@ class Feed:
             async with self._link.bounded():
                 server = self._link.process.run_id
                 told = (lease, self._own, echo, WEEK_MS, server, str(int(TAKE_OVER * 1e6)))
-                ((unlisted, new, *lost),) = await self._link.run(RENEW.call(MEMBERS, self.replica, *told))
+                renewal = RENEW.call(MEMBERS, self.replica, *told)
+                asked = ("HEXISTS", MEMBERS, self.replica)
+                had, (unlisted, new, *lost) = await self._link.run(asked, renewal)
             self._settled = self._clock() + unlisted / 1e6
+            if joined and had != 1:
+                # The table was lost, and all else with it.
+                self.forgotten()
             if lost or (new and joined):
                 self.orphaned(dict(zip(lost[::2], lost[1::2], strict=True)))
             await asyncio.sleep(self._renew_every)
@@ -222,6 +241,8 @@ class Feed:
             case "held" if self._standing is not None:
                 ended = tuple(one for one in message.fences if not self._standing.stands(one))
                 await self._say(message.sender, Message("ended", self.replica, 0, fences=ended))
+            case "word" if self._standing is not None:
+                self._standing.learn(message.tokens, message.cutoffs)
             case "drop" | "stand" | "lift" | "ended" if message.sender != self.replica:
                 await self._told(message)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from proxy.core.model import Batch, Entry, Evicted, Fence, Found, Looked, Reason, Ref, Reply, Request, Ticket
@@ -151,6 +151,11 @@ class Memory(Protocol):
         """Whether that is a fence of this process, and still stands."""
         ...
 
+    def learn(self, tokens: Iterable[tuple[str, float]], cutoffs: Iterable[tuple[str, float, float]]) -> None:
+        """Tokens (their hashes) are good no more until they end; tokens of users are from before some moment,
+        which is to be known until another. Redis knows it too."""
+        ...
+
 
 class Membership(Protocol):
     """This replica's end of the feed (design §7.5).
@@ -160,6 +165,8 @@ class Membership(Protocol):
     """
 
     orphaned: Callable[[Mapping[bytes, bytes]], object]
+    forgotten: Callable[[], object]
+    """Is told where Redis may have lost everything."""
 
     @property
     def alive(self) -> bool:
@@ -176,6 +183,17 @@ class Membership(Protocol):
 
     def standing(self, fence: Fence, seconds: float) -> tuple[str | bytes, ...]:
         """The Redis command that tells the replicas how long a fence goes on standing; 0: it is down."""
+        ...
+
+    def word(
+        self, tokens: Sequence[tuple[str, float]] = (), cutoffs: Sequence[tuple[str, float, float]] = ()
+    ) -> tuple[str | bytes, ...]:
+        """The Redis command that tells the replicas of tokens that are good no more, see Memory.learn."""
+        ...
+
+    @property
+    def listed(self) -> tuple[str | bytes, ...] | None:
+        """The Redis command that says (1) that nothing was lost since this replica joined; None before."""
         ...
 
     def wake(self, ref: Ref, *, storable: bool) -> bytes:

@@ -13,15 +13,20 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
+from proxy.core.ports import Membership
 from proxy.store.link import WRONG_TYPE, Command, Link, Script
 
 LIMIT = 10_000
+CHUNK = 200  # words in one round trip
 # Stands for all users, where nobody knows whose tokens were made bad.
 EVERYBODY = ""
 _MS = 1000
 _BEFORE, _UNDER_WAY = b"before", b"w:"
 
 _CUTOFF = Script("cutoff")
+
+# A user, the moment, until when it is to be known, the name of the write, and whether that has happened.
+Word = tuple[str, float, float, str, bool]
 
 
 def cutoff_key(user_id: str) -> str:
@@ -50,10 +55,15 @@ class Cutoffs:
     def __repr__(self) -> str:
         return f"Cutoffs({len(self._known)})"
 
-    def add(self, user_id: str, before: float, until: float, name: str, *, sure: bool) -> None:
-        """Tokens made up to `before` are asked of upstream; the word is kept until `until`."""
-        held = self._known.setdefault(user_id, _Known(until))
-        held.until, held.told = max(held.until, until), False
+    def add(
+        self, user_id: str, before: float, until: float, name: str, *, sure: bool, told: bool = False
+    ) -> None:
+        """Tokens made up to `before` are asked of upstream; the word is kept until `until`.
+
+        `told`: Redis knows it.
+        """
+        held = self._known.setdefault(user_id, _Known(until, told=told))
+        held.until, held.told = max(held.until, until), held.told and told
         if sure:
             held.before = max(held.before, before)
             held.writes.pop(name, None)
@@ -108,32 +118,38 @@ class Cutoffs:
 
     async def replay(self, redis: RedisCutoffs) -> None:
         """Tells Redis all that it does not know yet. Raises StoreError."""
-        for user_id, held in list(self._known.items()):
-            if held.told or held.until <= self._now():
-                continue
-            life = held.until - self._now()
-            # Before it is told: a write that comes meanwhile is to be told as well.
-            held.told = True
+        now = self._now()
+        owed = [(user_id, one) for user_id, one in self._known.items() if not one.told and one.until > now]
+        for start in range(0, len(owed), CHUNK):
+            part = owed[start : start + CHUNK]
+            words: list[Word] = []
+            for user_id, held in part:
+                # Before it is told: a write that comes meanwhile is to be told as well.
+                held.told = True
+                words += [(user_id, at, held.until, name, False) for name, at in held.writes.items()]
+                words += [(user_id, held.before, held.until, "", True)] if held.before else []
             try:
-                for name, before in list(held.writes.items()):
-                    await redis.tell(user_id, before, life, name, sure=False)
-                if held.before:
-                    await redis.tell(user_id, held.before, life, "", sure=True)
+                await redis.tell(*words)
             except BaseException:
-                held.told = False
+                for _, held in part:
+                    held.told = False
                 raise
 
 
 class RedisCutoffs:
     """The same words of all replicas, in Redis. Raises StoreError."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, feed: Membership | None) -> None:
         self._link = link
+        self._word = None if feed is None else feed.word
 
-    async def tell(self, user_id: str, before: float, life: float, name: str, *, sure: bool) -> None:
-        """For `life` seconds at least: provisionally, under the `name` of the write, or for good."""
+    async def tell(self, *words: Word) -> None:
+        """All of these; the sure ones to the other replicas too, in case that Redis loses them."""
+        calls = [_told(*word) for word in words]
+        sure = [(user_id, before, until) for user_id, before, until, _, is_sure in words if is_sure]
+        told = [self._word((), sure)] if sure and self._word is not None else []
         async with self._link.bounded():
-            await self._link.run(_told(user_id, before, life, name, sure=sure))
+            await self._link.run(*calls, *told)
 
     async def restore(self, user_id: str, name: str) -> None:
         """Takes a provisional word back."""
@@ -173,6 +189,6 @@ def _time(value: Any) -> float:
         return inf
 
 
-def _told(user_id: str, before: float, life: float, name: str, *, sure: bool) -> Command:
-    millis = str(max(1, int(life * _MS)))
+def _told(user_id: str, before: float, until: float, name: str, sure: bool) -> Command:
+    millis = str(max(1, int((until - time.time()) * _MS)))
     return _CUTOFF.call(cutoff_key(user_id), name, str(int(before * _MS)), millis, "1" if sure else "0")

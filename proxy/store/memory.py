@@ -156,6 +156,13 @@ class MemoryStore(Memory):
         """See Store."""
         self.cutoffs.undo(user_id, name)
 
+    def learn(self, tokens: Iterable[tuple[str, float]], cutoffs: Iterable[tuple[str, float, float]]) -> None:
+        """See ports.Memory."""
+        for token, until in tokens:
+            self.revocations.add(token, until, told=True)
+        for user_id, before, until in cutoffs:
+            self.cutoffs.add(user_id, before, until, "", sure=True, told=True)
+
     def lapse(self, fence: Fence, batch: Batch | None) -> None:
         """Ends a fence that lingered: whatever was done under it is over, or never was."""
         if batch is not None:

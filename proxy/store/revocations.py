@@ -12,11 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy.core.model import Entry, Reason, Ref
+from proxy.core.ports import Membership
 from proxy.store import codec
 from proxy.store.cutoffs import asking, latest
 from proxy.store.link import WRONG_TYPE, Command, Link, Script
 
 LIMIT = 10_000
+CHUNK = 200  # words in one round trip
 DAY = 86400.0
 REVOKED = b"!r"
 _FLOOR_LIFE = "120000"
@@ -94,10 +96,14 @@ class Revocations:
         for token, name in list(self._undone.items()):
             await redis.restore(token, name)
             self._undone.pop(token, None)
-        for token, held in list(self._known.items()):
-            if not held.told and held.until > self._now():
-                await redis.revoke(token, held.until - self._now(), held.name)
-                held.told = True
+        owed = [
+            (token, one) for token, one in self._known.items() if not one.told and one.until > self._now()
+        ]
+        for start in range(0, len(owed), CHUNK):
+            part = owed[start : start + CHUNK]
+            await redis.revoke(*((token, one.until - self._now(), one.name) for token, one in part))
+            for _, one in part:
+                one.told = True
 
 
 def noted(user_id: str, token: str, until: float, now: float) -> tuple[Ref, Entry]:
@@ -108,16 +114,28 @@ def noted(user_id: str, token: str, until: float, now: float) -> tuple[Ref, Entr
 
 
 class RedisRevocations:
-    """The revocations of all replicas, in Redis. Raises StoreError."""
+    """The revocations of all replicas, in Redis. Raises StoreError.
 
-    def __init__(self, link: Link) -> None:
+    `feed` tells the other replicas, which keep it in case that Redis loses it.
+    """
+
+    def __init__(self, link: Link, feed: Membership | None) -> None:
         self._link = link
+        self._feed = feed
+        self._word = None if feed is None else feed.word
 
-    async def revoke(self, token: str, seconds: float, name: str) -> None:
-        """Provisionally, with the `name` of the write, or ("") for good."""
-        life = str(max(1, int(seconds * 1000)))
+    async def revoke(self, *words: tuple[str, float, str]) -> None:
+        """Each a token, for so many seconds, and the name of the write: provisionally, or ("") for good."""
+        calls = [
+            _REVOKE.call(
+                codec.alias_key("token", token), REVOKED + name.encode(), str(max(1, int(life * 1000)))
+            )
+            for token, life, name in words
+        ]
+        ends = [(token, time.time() + life) for token, life, name in words if not name]
+        told = [self._word(ends)] if ends and self._word is not None else []
         async with self._link.bounded():
-            await self._link.run(_REVOKE.call(codec.alias_key("token", token), REVOKED + name.encode(), life))
+            await self._link.run(*calls, *told)
 
     async def restore(self, token: str, name: str) -> None:
         """Takes a provisional word back."""
@@ -125,27 +143,30 @@ class RedisRevocations:
             await self._link.run(_UNLINK.call(codec.alias_key("token", token), REVOKED + name.encode()))
 
     async def state(self, user_id: str, token: str) -> tuple[Reason | None, float]:
-        """None: nobody has revoked it, and its user is not fenced. And up to when the user's tokens must have
-        been made not to be good by themselves (see cutoffs).
+        """None: nobody has revoked it, and its user is not fenced; STORE_DOWN: that may have been lost. And
+        up to when the user's tokens must have been made not to be good by themselves (see cutoffs).
 
         The fence is read before the words: where it is down already, whatever was written under it is there.
         """
         async with self._link.bounded():
             for _ in range(2):
-                held, before, fenced = await self._read(user_id, token)
+                held, before, fenced, lost = await self._read(user_id, token)
                 if fenced:
                     return Reason.FENCED, before
                 if not isinstance(held, bytes) or not held.startswith(REVOKED):
-                    return None, before
+                    return Reason.STORE_DOWN if lost else None, before
                 if held == REVOKED:
                     return Reason.TOKEN_REVOKED, before
             # Provisional, and no fence stands: its writer died, and the logout may have happened.
             return Reason.TOKEN_REVOKED, before
 
-    async def _read(self, user_id: str, token: str) -> tuple[object, float, bool]:
+    async def _read(self, user_id: str, token: str) -> tuple[object, float, bool, bool]:
         key = codec.user_key(user_id)
         fence: Command = ("HGET", key, codec.FENCE_FIELD)
+        listed = None if self._feed is None else self._feed.listed
         words: list[Command] = [("GET", codec.alias_key("token", token)), *asking(user_id)]
+        # Last: what is lost after the words were read was there.
+        words += [] if listed is None else [listed]
         if self._link.ordered:
             standing, held, *said = await self._link.run(fence, *words)
         else:
@@ -155,4 +176,5 @@ class RedisRevocations:
         if fenced:
             (stands,) = await self._link.run(_SETTLE.call(key, _FLOOR_LIFE))
             fenced = stands == 1
-        return held, latest(said), fenced
+        lost = listed is not None and said.pop() != 1
+        return held, latest(said), fenced, lost

@@ -53,7 +53,7 @@ class TieredStore:
         self.recovery = Recovery(
             run_id=lambda: redis.run_id(),
             deliver=lambda batch: self._deliver(batch),
-            owed=lambda: self.bracket.raise_again(),
+            owed=lambda: self._owed(),
             opened=self._went_down,
             returned=self._came_back,
             probe_interval=probe_interval,
@@ -66,7 +66,7 @@ class TieredStore:
         self.bracket = Bracket(memory, redis, feed, self.recovery, reject=reject)
         if feed is not None:
             feed.orphaned = self.bracket.take_over
-        self.tokens = TokenWords(memory, redis, self.recovery, self._may_remember)
+        self.tokens = TokenWords(memory, redis, self.recovery, self._may_remember, feed)
         self._closed = False
 
     @property
@@ -222,6 +222,10 @@ class TieredStore:
         """See Store."""
         await self.tokens.restore_user(user_id, name)
 
+    async def _owed(self) -> bool:
+        await self.tokens.replay(anew=False)
+        return await self.bracket.raise_again()
+
     async def _deliver(self, batch: Batch) -> None:
         await self.tokens.replay(anew=batch.everything)
         await self.bracket.tell(batch)
@@ -261,6 +265,7 @@ class TieredStore:
             return
         self._closed = True
         await self.bracket.close()
+        await self.tokens.close()
         await self.recovery.close()
         if self._feed is not None:
             await self._feed.close()

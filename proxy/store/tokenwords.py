@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from time import time
+from time import monotonic, time
 
 from proxy.core.errors import StoreError
 from proxy.core.model import Batch, Found, Reason
+from proxy.core.ports import Membership
 from proxy.store.cutoffs import RedisCutoffs, outdated
 from proxy.store.memory import MemoryStore
 from proxy.store.recovery import Recovery
 from proxy.store.redis import RedisStore
 from proxy.store.revocations import RedisRevocations, noted
+
+# How long the replicas are given to tell a Redis that lost its data what they know, in seconds.
+TELLING = 2.0
 
 
 class TokenWords:
@@ -21,14 +26,23 @@ class TokenWords:
     """
 
     def __init__(
-        self, memory: MemoryStore, redis: RedisStore, recovery: Recovery, remembers: Callable[[], bool]
+        self,
+        memory: MemoryStore,
+        redis: RedisStore,
+        recovery: Recovery,
+        remembers: Callable[[], bool],
+        feed: Membership | None,
     ) -> None:
         self._memory = memory
         self._redis = redis
         self._recovery = recovery
         self._remembers = remembers
-        self._revocations = RedisRevocations(redis.link)
-        self._cutoffs = RedisCutoffs(redis.link)
+        self._revocations = RedisRevocations(redis.link, feed)
+        self._cutoffs = RedisCutoffs(redis.link, feed)
+        self._doubtful_until = 0.0
+        self._telling: asyncio.Task[None] | None = None
+        if feed is not None:
+            feed.forgotten = self.forgotten
 
     async def state(self, user_id: str, token: str, until: float, issued: float | None) -> Reason | None:
         """Where it was asked once, memory remembers it for as long as it remembers the user."""
@@ -50,6 +64,8 @@ class TokenWords:
         local = memory.begin(ref)
         try:
             state, before = await self._revocations.state(user_id, token)
+            if state is None and monotonic() < self._doubtful_until:
+                state = Reason.STORE_DOWN
             before = max(before, memory.cutoffs.before(user_id))
             if state is None and (outdated(issued, before) or note.dead <= time()):
                 # Upstream may have accepted it since.
@@ -63,6 +79,9 @@ class TokenWords:
         self._recovery.breaker.succeeded()
         if state is None and self._remembers():
             memory.put(ref, note, local)
+        if state is Reason.TOKEN_REVOKED:
+            # For good, whatever becomes of Redis, and it need not be asked again.
+            memory.revocations.add(token, until, told=True)
         return state
 
     async def revoke(self, user_id: str, token: str, until: float, name: str) -> None:
@@ -71,7 +90,7 @@ class TokenWords:
         try:
             if self._recovery.down:
                 raise StoreError("away")
-            await self._revocations.revoke(token, until - time(), name)
+            await self._revocations.revoke((token, until - time(), name))
         except StoreError as error:
             self._owed(user_id, error)
         else:
@@ -94,7 +113,7 @@ class TokenWords:
         try:
             if self._recovery.down:
                 raise StoreError("away")
-            await self._cutoffs.tell(user_id, before, until - time(), name, sure=sure)
+            await self._cutoffs.tell((user_id, before, until, name, sure))
         except StoreError as error:
             self._memory.cutoffs.missed(user_id)
             self._owed(user_id, error)
@@ -120,7 +139,27 @@ class TokenWords:
         Raises StoreError.
         """
         if anew:
+            # The others know more than this one, and are to have told it before anything is believed.
+            self._doubtful_until = monotonic() + TELLING
             self._memory.revocations.untold()
             self._memory.cutoffs.untold()
         await self._memory.revocations.replay(self._revocations)
         await self._memory.cutoffs.replay(self._cutoffs)
+
+    def forgotten(self) -> None:
+        """Redis has lost what it was told. Whoever knows it tells it again; so does this one."""
+
+        async def tell() -> None:
+            try:
+                await self.replay(anew=True)
+            except StoreError as error:
+                self._recovery.failed(error, write=True)
+
+        self._doubtful_until = monotonic() + TELLING
+        self._telling = asyncio.create_task(tell())
+
+    async def close(self) -> None:
+        """Ends what is under way."""
+        if self._telling is not None:
+            self._telling.cancel()
+            await asyncio.gather(self._telling, return_exceptions=True)

@@ -193,3 +193,63 @@ routes: [{match: "POST /auth/logout", write: {revoke: token}}]
         async with started as b:
             assert 204 == (await b.ask("POST", "/auth/logout", token=token)).status
         assert [f"user:token:{token_hash(token)}".encode()] == valkey.ask("KEYS", "user:token:*")
+
+
+async def test_what_a_flush_lost_is_told_again() -> None:
+    """The replica that took the logout tells Redis again; the other knew it, and a new one finds it there."""
+    service = Trusting()
+    token, other = token_for(5, jti="1"), token_for(5, jti="2")
+    with Valkey() as valkey:
+        async with AsyncExitStack() as stack:
+            one, two = [
+                await stack.enter_async_context(bench(redis=valkey.url, upstream=service.app()))
+                for _ in range(2)
+            ]
+            for replica in (one, two):
+                assert 200 == (await state(replica, token))[0]
+            await one.ask("POST", "/auth/logout", token=token)
+            valkey.ask("FLUSHALL")
+            for replica in (one, two):
+                assert (401, "token-revoked") == await state(replica, token)
+            await _until_told(valkey, token)
+            three = await stack.enter_async_context(bench(redis=valkey.url, upstream=service.app()))
+            assert (401, "token-revoked") == await state(three, token)
+            assert 200 == (await state(three, other))[0]
+
+
+async def test_a_replica_that_was_not_there_trusts_no_redis_that_lost_its_data() -> None:
+    """It never heard of the logout: it asks upstream, until those who heard of it have told it again."""
+    service = Trusting()
+    token = token_for(5)
+    with Valkey() as valkey:
+        async with AsyncExitStack() as stack:
+            one = await stack.enter_async_context(bench(redis=valkey.url, upstream=service.app()))
+            await one.ask("POST", "/auth/logout", token=token)
+            late = await stack.enter_async_context(bench(redis=valkey.url, upstream=service.app()))
+            await late.get("/users/5")
+            await _joined(late)
+            seen = set()
+            for _ in range(4):
+                valkey.ask("FLUSHALL")
+                seen.add(await state(late, token))
+                await _until_told(valkey, token)
+                seen.add(await state(late, token))
+
+    assert {(200, "store-down"), (401, "token-revoked")} >= seen
+    assert (401, "token-revoked") in seen
+
+
+async def _joined(b: Bench) -> None:
+    for _ in range(500):
+        if (await b.app.cache.store.health())["feed"]["alive"]:
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError("the feed was not joined")
+
+
+async def _until_told(valkey: Valkey, token: str) -> None:
+    for _ in range(500):
+        if valkey.ask("GET", f"user:token:{token_hash(token)}") == b"!r":
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError("nobody told it again")

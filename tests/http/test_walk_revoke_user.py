@@ -43,6 +43,7 @@ class Service:
         self.passwords: dict[str, int] = {}
         self.count = 0
         self.status = 200
+        self.gate: asyncio.Event | None = None
 
     def _whose(self, request: web.Request) -> str:
         self.count += 1
@@ -69,6 +70,8 @@ class Service:
     async def user(self, request: web.Request) -> web.Response:
         """GET and PUT; a PUT with a password changes it, if the status of now is one of success."""
         number = request.match_info["id"]
+        if self.gate is not None:
+            await self.gate.wait()
         if request.method != "GET" and self.status < 400 and b"password" in (await request.read()).lower():
             self.passwords[number] = self.passwords.get(number, 0) + 1
         return self._user(number)
@@ -306,3 +309,55 @@ async def test_a_writer_that_dies_leaves_no_old_token_good(s: Service, tmp_path:
             assert 200 == (await b.get("/auth/me", token=old)).status
             s.passwords["5"] = 1
             assert 401 == (await b.get("/auth/me", token=made(5, jti="2"))).status
+
+
+async def test_what_a_flush_lost_is_told_again(s: Service, tmp_path: Path) -> None:
+    """The other replica knew it, and the new one finds it in Redis again."""
+    old = made(5)
+    with Valkey() as valkey:
+        async with AsyncExitStack() as stack:
+
+            async def started() -> Bench:
+                one = bench(routes=ROUTES, tmp_path=tmp_path, redis=valkey.url, upstream=s.app())
+                return await stack.enter_async_context(one)
+
+            one, two = await started(), await started()
+            for replica in (one, two):
+                await known(replica, old, 5)
+            await one.ask("PUT", "/users/5", token=old, json={"password": "x"})
+            valkey.ask("FLUSHALL")
+            await two.get("/users/5")
+            assert 401 == (await two.get("/auth/me", token=old)).status
+            for _ in range(500):
+                if valkey.ask("EXISTS", "user:revoke:5"):
+                    break
+                await asyncio.sleep(0.01)
+            three = await started()
+            await three.get("/users/5")
+            assert "token-outdated" in (await three.get("/auth/me", token=old)).cache_status
+
+
+@pytest.mark.parametrize(("status", "left"), [(200, [b"before"]), (403, [])])
+@pytest.mark.parametrize("chunked", [True, False])
+async def test_the_word_is_there_before_the_service_hears_of_it(
+    s: Service, tmp_path: Path, status: int, left: list[bytes], chunked: bool
+) -> None:
+    """Also where the body is still to come; so a proxy that dies in the write leaves no old token good."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b'{"password": "x"}'
+
+    headers = {"Authorization": f"Bearer {made(5)}", "Content-Type": "application/json"}
+    with Valkey() as valkey:
+        async with bench(routes=ROUTES, tmp_path=tmp_path, redis=valkey.url, upstream=s.app()) as b:
+            s.gate, s.status = asyncio.Event(), status
+            data = body() if chunked else b'{"password": "x"}'
+            write = asyncio.ensure_future(b.session.put(f"{b.url}/users/5", data=data, headers=headers))
+            async with asyncio.timeout(10):
+                while not valkey.ask("EXISTS", "user:revoke:5"):  # noqa: ASYNC110 - another process
+                    await asyncio.sleep(0.01)
+            (under_way,) = valkey.ask("HKEYS", "user:revoke:5")
+            assert under_way.startswith(b"w:")
+            s.gate.set()
+            (await write).close()
+            assert left == valkey.ask("HKEYS", "user:revoke:5")

@@ -112,7 +112,8 @@ def _alive_when_sent() -> Iterator[None]:
         async def extends(*commands: Any) -> list[Any]:
             sent = self._clock()
             replies = await run(*commands)
-            if commands and commands[0][:2] == RENEW.call("")[:2] and self._proven.is_set():
+            renewal = any(one[:2] == RENEW.call("")[:2] for one in commands)
+            if renewal and self._proven.is_set():
                 self._until = max(self._until, sent + self._lease)
             return replies
 
