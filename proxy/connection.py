@@ -1,38 +1,29 @@
-"""One connection to upstream: an asyncio protocol around aiohttp's C response parser.
+"""One connection to upstream: an asyncio protocol that reads one answer after the other, strictly.
 
-Only here does the package lean on names that aiohttp does not promise (`BaseProtocol`, the parser); a canary
-test watches them. The parser is shown heads alone, so that not a byte that follows one can pass for another.
+Only here does the package lean on a name that aiohttp does not promise (`BaseProtocol`); a canary test
+watches it. Not a byte that follows an answer can pass for the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import select
 import socket
 from collections.abc import Callable
-from typing import Final
 
 from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import HttpResponseParser
 
 from proxy.core.errors import UpstreamError, UpstreamTimeout
 from proxy.core.framing import Head, answer_framing
 from proxy.core.headers import RawHeaders
+from proxy.core.replyhead import END, check_reply_beginning, read_reply_head
 from proxy.core.upgrading import check_agreed
 from proxy.deadline import Deadline
 from proxy.receiver import Receiver
-from proxy.replybody import BUFFER, ReplyBody
+from proxy.replybody import ReplyBody
 from proxy.waiting import Waiting, held
 
-# Nobody's answer head is larger; a peer that never ends its head must not fill memory.
-MAX_HEAD: Final = 64 * 1024
-MAX_LINE: Final = 16 * 1024
-MAX_LINES: Final = 256
-
 Interim = Callable[[int, RawHeaders], None]
-_HEAD_END: Final = re.compile(rb"\n\r?\n")
 
 
 class Unanswered(UpstreamError):
@@ -94,16 +85,6 @@ class Connection(BaseProtocol):
 
         A 101 is an answer only to the request for an `upgrade`: reading pauses behind it, see `early`.
         """
-        self._parser = HttpResponseParser(
-            self,
-            self._loop,
-            BUFFER,
-            max_line_size=MAX_LINE,
-            max_field_size=MAX_LINE,
-            max_headers=MAX_LINES,
-            read_until_eof=True,
-            auto_decompress=False,
-        )
         self.request_sent = self._answered = False
         self._method, self._upgrade, self._interim = method, upgrade, interim
         self._head = self._body = None
@@ -193,7 +174,7 @@ class Connection(BaseProtocol):
     def finish(self) -> bool:
         """Ends the exchange. True if the connection is fit for another one."""
         head, body = self._head, self._body
-        self._answer = self._head = self._body = self._parser = None
+        self._answer = self._head = self._body = None
         self.disarm()
         if head is None or body is None or not head.framing.persistent or not self.request_sent:
             return False
@@ -219,7 +200,7 @@ class Connection(BaseProtocol):
             self._answered = True
             try:
                 self._read_head(data)
-            except (HttpProcessingError, ValueError):
+            except ValueError:
                 self.fail(UpstreamError("Upstream's answer is not valid HTTP.", executed=True))
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -227,8 +208,6 @@ class Connection(BaseProtocol):
         if self.receiver is not None:
             self.receiver.interrupted()
         super().connection_lost(exc)
-        # It knows this connection, and would keep it for the collector.
-        self._parser = None
         self._spoiled = True
         self._deadline.stop()
         if self._answer is not None and not self._answer.done():
@@ -242,27 +221,22 @@ class Connection(BaseProtocol):
         self._on_lost(self)
 
     def _read_head(self, data: bytes) -> None:
-        buffer = self._buffer + data
+        buffer, since = self._buffer + data, len(self._buffer)
         while True:
-            end = _HEAD_END.search(buffer)
-            if end is None:
-                if len(buffer) > MAX_HEAD or not buffer.startswith(b"HTTP/1."[: len(buffer)]):
-                    raise ValueError("no head")
+            end = buffer.find(END, max(since - 3, 0)) + len(END)
+            if end < len(END):
+                check_reply_beginning(buffer, since)
                 self._buffer = buffer
                 return
-            messages, _, _ = self._parser.feed_data(buffer[: end.end()])  # type: ignore[union-attr]
-            if not messages:
-                raise ValueError("no answer")
-            message = messages[0][0]
-            buffer = buffer[end.end() :]
-            if message.code >= 200 or message.code == 101:
+            status, reason, version, headers = read_reply_head(buffer[:end])
+            buffer, since = buffer[end:], 0
+            if status >= 200 or status == 101:
                 break
             # A 100 is between upstream and us, what else there may be is for the client (RFC 9110 §15.2).
-            if self._interim is not None and message.code > 101:
-                self._interim(message.code, message.raw_headers)
-        reason = message.reason.encode("utf-8", "surrogateescape")
-        framing = answer_framing(self._method, message.code, reason, message.version, message.raw_headers)
-        head = Head(message.code, reason, message.raw_headers, framing)
+            if self._interim is not None and status > 101:
+                self._interim(status, headers)
+        framing = answer_framing(self._method, status, reason, version, headers)
+        head = Head(status, reason, headers, framing)
         if head.status == 101:
             check_agreed(self._upgrade, head.headers)
             self.transport.pause_reading()  # type: ignore[union-attr]

@@ -19,7 +19,7 @@ _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _START: Final = re.compile(rb"(%b) ([!-\"$-~\x80-\xff]++) HTTP/([0-9])\.([0-9])" % _TOKEN)
 FIELDS: Final = re.compile(rb"(?:%b:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+" % _TOKEN)
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_LONE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)")
+LONE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 # A tab around the value is legal, and some readers then do not know the coding (RFC 9112 §6.1).
 _TABBED: Final = re.compile(rb"(?m:^)(?i:transfer-encoding|content-length):[^\r]*\t")
 _BLANK_BEFORE_COLON: Final = re.compile(rb"\r\n[^\r\n:]*[ \t]:")
@@ -76,7 +76,7 @@ def check_beginning(data: bytes, since: int, limits: LimitSettings) -> None:
         raise too_large()
     # The last byte may be a CR whose LF is on its way.
     since = max(since - 1, 0)
-    if _LONE.search(data, since, len(data) - data.endswith(b"\r")) or _CONTROL.search(data, since):
+    if LONE.search(data, since, len(data) - data.endswith(b"\r")) or _CONTROL.search(data, since):
         raise ClientError(400, "bad-request", _fault(b"", data))
     if end >= since and _START.fullmatch(data, 0, end) is None:
         raise ClientError(400, "bad-request", _fault(data[:end], data))
@@ -120,7 +120,7 @@ def _fault(line: bytes, data: bytes) -> str:
     """What was wrong, without a word of what was sent."""
     if _CONTROL.search(data):
         return "The head holds a control character."
-    if _LONE.search(data):
+    if LONE.search(data):
         return "Lines must end with CR LF, and neither may stand alone."
     if b"\r\n " in data or b"\r\n\t" in data:
         return "Header lines must not be folded."

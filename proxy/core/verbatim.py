@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from proxy.core.forwarding import CLAIMS, OVERRIDE_HEADERS
 from proxy.core.framing import BODILESS, MAX_LENGTH_DIGITS
 from proxy.core.headers import HOP_BY_HOP
+from proxy.core.replyhead import MAX_LINE, MAX_LINES
 from proxy.core.requesthead import FIELDS, RequestHead
 
 # Lines that are more than lines: about this hop, about those before it, or about another request than they
@@ -89,7 +90,7 @@ def plain_answer(data: bytes, method: str) -> Answer | None:
     `Keep-Alive`, which say that the connection goes on, or does not.
     """
     start = _STATUS.match(data)
-    end = data.find(b"\r\n\r\n") + 2
+    end = data.find(b"\r\n\r\n", 0, MAX_LINE) + 2
     if start is None or end < 2 or FIELDS.fullmatch(data, start.end(), end) is None:
         return None
     status = int(start[1])
@@ -97,6 +98,8 @@ def plain_answer(data: bytes, method: str) -> Answer | None:
     dated, persistent = False, True
     dropped: list[bytes] = []
     lines = data[start.end() : end]
+    if lines.count(b"\n") > MAX_LINES:
+        return None
     for line in lines.split(b"\r\n"):
         name, _, value = line.partition(b":")
         lower = name.lower()
