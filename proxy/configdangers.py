@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from proxy.core.settings import Access, Lookup, Route, Settings
+from proxy.core.settings import Access, Answer, Introspect, Lookup, Route, Settings
 
 # Words of field names that say how to find a person.
 _PERSONAL = frozenset(
@@ -30,6 +30,7 @@ def dangers(settings: Settings) -> Iterator[str]:
     yield from _personal(settings)
     yield from _own_copies(settings)
     yield from _unequal(settings)
+    yield from _callers(settings)
 
 
 def _lookups(settings: Settings, view: str) -> list[Route]:
@@ -38,10 +39,8 @@ def _lookups(settings: Settings, view: str) -> list[Route]:
 
 def _personal(settings: Settings) -> Iterator[str]:
     """Fields that are known: those that the view lists, or the keys of a user where it lists none."""
-    keys = [".".join(key.path) for key in settings.user.keys]
     for name, view in settings.views.items():
-        known = keys if view.fields is None else view.fields
-        found = sorted({one for one in known if _PERSONAL & {word.lower() for word in _WORD.findall(one)}})
+        found = _personal_fields(settings, name)
         for route in _lookups(settings, name):
             if found and route.access is Access.ANYONE:
                 way = "fields that leave them out" if view.fields is None else "fewer fields"
@@ -50,6 +49,35 @@ def _personal(settings: Settings) -> Iterator[str]:
                     f"guess the key; give it access: token, or a view with {way}, unless the service shows "
                     "them to all"
                 )
+
+
+def _personal_fields(settings: Settings, view: str) -> list[str]:
+    fields = settings.views[view].fields
+    known = [".".join(key.path) for key in settings.user.keys] if fields is None else fields
+    return sorted({one for one in known if _is_personal(one)})
+
+
+def _is_personal(name: str) -> bool:
+    return not _PERSONAL.isdisjoint(word.lower() for word in _WORD.findall(name))
+
+
+def _callers(settings: Settings) -> Iterator[str]:
+    """What an introspection by POST shows to all whom the service answers, however little it tells them."""
+    for route in settings.routes:
+        action = route.action
+        if not isinstance(action, Introspect) or not action.form or action.answer is Answer.UPSTREAM:
+            continue
+        view = action.answer is Answer.VIEW
+        shown = [*action.fields, *action.claims]
+        found = (
+            _personal_fields(settings, action.view) if view else [one for one in shown if _is_personal(one)]
+        )
+        if found:
+            way = "give answer: rfc7662" if view else "leave them out"
+            yield (
+                f"{route.name}: shows {', '.join(found)} to every caller whom the service answers; {way}, or "
+                "give answer: upstream, unless the service shows them to all of its callers"
+            )
 
 
 def _own_copies(settings: Settings) -> Iterator[str]:

@@ -62,6 +62,10 @@ def _proofs(user: UserModel, route: Route) -> list[tuple[str, tuple[str, ...]]]:
         key = user.key(route.action.by)
         if key is not None:
             proofs.append((f"a look-up by {key.name} is never answered from it", key.path))
+    if isinstance(route.action, Introspect):
+        for name in route.action.fields:
+            shown = user.key(name)
+            proofs.append((f"{name} is never shown", (name,) if shown is None else shown.path))
     needs_active = route.access in PROVEN or (
         isinstance(route.action, Introspect) and route.action.answer is not Answer.UPSTREAM
     )

@@ -26,6 +26,7 @@ USER = {
     "username": "canary-name",
     "phone": "+49canary1",
     "is_active": True,
+    "active": True,
     "password_hash": "canary-hash",
     "canary-member@x.example": {"api_key": "canary-key"},
 }
@@ -94,6 +95,8 @@ def raw(url: str, data: bytes, *, ends: bool = False) -> bytes:
 
 
 GOOD = jwt.encode({"sub": "7", "exp": 4_000_000_000, "name": "canary-claim"}, SECRET, algorithm="HS256")
+# Not the one that is logged out.
+ASKED = jwt.encode({"sub": "7", "exp": 4_000_000_001, "name": "canary-claim"}, SECRET, algorithm="HS256")
 BAD = jwt.encode({"sub": "canary-sub", "exp": 1}, SECRET, algorithm="HS256", headers={"kid": "canary-kid"})
 TARGETS = (
     "/users/7",
@@ -142,6 +145,19 @@ def ours(answer: bytes) -> bytes:
 def asked_at(index: int) -> bytes:
     """The target of the answer at that place of what `ask_everything` gives."""
     return TARGETS[index // 4 % len(TARGETS)].encode()
+
+
+def ask_forms(url: str) -> list[bytes]:
+    """Introspections by POST: of callers who prove themselves in a header, in the form, and not at all."""
+    found = []
+    secret = "client_id=canary-client&client_secret=canary-secret&canary-name=canary-value"
+    for caller, more in (("Authorization: Basic Y2FuYXJ5OmNhbmFyeQ==\r\n", ""), ("", secret), ("", "")):
+        for token in (ASKED, ASKED, ASKED, BAD, "canary-token", "canary-token&token=canary-other"):
+            body = f"token={token}&{more}".rstrip("&").encode()
+            head = f"POST /auth/introspect HTTP/1.1\r\nHost: x\r\n{caller}Connection: close\r\n"
+            head += f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n"
+            found.append(raw(url, head.encode() + body))
+    return found
 
 
 def ask_everything(url: str) -> list[bytes]:
@@ -200,6 +216,8 @@ def test_no_canary_comes_out(tmp_path: Path) -> None:
         # The writes have emptied it.
         for target in TARGETS:
             raw(proxy.url, f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        places["forms"] = b"\n".join(map(ours, ask_forms(proxy.url)))
+        assert b"X-Cache: HIT" in places["forms"]
         stored: list[Any] = []
         for key in valkey.ask("KEYS", "*"):
             value = valkey.ask("HGETALL" if valkey.ask("TYPE", key) == b"hash" else "GET", key)
@@ -209,6 +227,7 @@ def test_no_canary_comes_out(tmp_path: Path) -> None:
         places["argv"] = Path(f"/proc/{proxy.pid}/cmdline").read_bytes()
         valkey.kill()
         ask_everything(proxy.url)
+        ask_forms(proxy.url)
         assert 0 == proxy.stop()
         places["log"] = "\n".join(proxy.lines()).encode()
     assert len(places["log"]) > 2000
@@ -219,5 +238,5 @@ def test_no_canary_comes_out(tmp_path: Path) -> None:
     }
     assert {} == leaks
     assert b"Traceback" not in places["log"]
-    for token in (GOOD, BAD):
+    for token in (GOOD, BAD, ASKED):
         assert not any(token.split(".")[2].encode() in text for text in places.values())

@@ -170,7 +170,7 @@ def test_check_says_what_each_route_does(called: Called) -> None:
     assert "everything" == lines["POST /admin/users/bulk"][-1]
     assert ["pass", "-", "-", "-", "-"] == lines["POST /auth/login"]
     assert "warning: JWT_SECRET is not set here; without it tokens can't be proven" in told
-    assert told.endswith("routes.yaml: 14 routes, no mistakes\n")
+    assert told.endswith("routes.yaml: 15 routes, no mistakes\n")
 
 
 def test_check_as_json(called: Called) -> None:
@@ -179,7 +179,7 @@ def test_check_as_json(called: Called) -> None:
     answer = json.loads(told)
     batch = next(route for route in answer["routes"] if "ids" in route["match"])
 
-    assert (0, True, 14) == (code, answer["ok"], len(answer["routes"]))
+    assert (0, True, 15) == (code, answer["ok"], len(answer["routes"]))
     assert ("batch", "id (many)", "users", 300.0) == tuple(
         batch[name] for name in ("kind", "key", "view", "ttl_seconds")
     )

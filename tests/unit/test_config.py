@@ -385,6 +385,7 @@ tokens: {}
 routes:
   - {match: "GET /u/{email}", lookup: {by: email, view: thin}}
   - {match: "GET /me", introspect: {answer: view, view: thin}}
+  - {match: "GET /told", introspect: {answer: rfc7662, view: thin, fields: [name, email]}}
   - {match: "POST /x", pass: true}
 """
     data = data.replace(b"active: on", b"active: is_active")
@@ -394,6 +395,9 @@ routes:
         "GET /u/{email}: view 'thin' has no field 'email', so a look-up by email is never answered from it",
         f"GET /me: view 'thin' has no field 'meta', {nobody}",
         "GET /me: view 'thin' has no field 'is_active', so an inactive user is not noticed",
+        f"GET /told: view 'thin' has no field 'meta', {nobody}",
+        "GET /told: view 'thin' has no field 'email', so email is never shown",
+        "GET /told: view 'thin' has no field 'is_active', so an inactive user is not noticed",
     ) == warnings(read(data, {"JWT_SECRET": SECRET}))
 
 

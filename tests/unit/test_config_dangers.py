@@ -92,3 +92,25 @@ def test_check_tells_them(tmp_path: Path) -> None:
     _, found = load_without_secret({"JWT_SECRET": "s" * 64}, {"--routes": str(file)})
 
     assert 1 == sum("access: anyone gives" in one for one in found)
+
+
+@pytest.mark.parametrize(
+    ("introspect", "shown", "way"),
+    [
+        ("{answer: view, view: users}", "contact.mail, mobilePhone", "give answer: rfc7662"),
+        ("{answer: view, view: public}", "", ""),
+        ("{answer: upstream, view: users}", "", ""),
+        ("{answer: rfc7662, view: users}", "", ""),
+        (
+            "{answer: rfc7662, view: users, fields: [username, email], claims: [tel]}",
+            "email, tel",
+            "leave them out",
+        ),
+    ],
+)
+def test_what_is_shown_to_every_caller(introspect: str, shown: str, way: str) -> None:
+    """By POST, where callers ask about others; a holder of a token may know who they are."""
+    by_get = f'  - {{match: "GET /me", introspect: {introspect}}}\n'
+    by_post = f'  - {{match: "POST /me", introspect: {introspect}}}\n'
+    expected = f"POST /me: shows {shown} to every caller whom the service answers; {way}, or give answer: upstream, unless the service shows them to all of its callers"
+    assert ([expected] if shown else []) == told(by_get + by_post)
