@@ -7,7 +7,7 @@ from ipaddress import ip_network
 
 from proxy.configfile import Node, Reader
 from proxy.configvalues import choice, duration, quoted, size, timeout, whole
-from proxy.core.edgesettings import PRIVATE, EdgeSettings, LimitSettings, Network, XForwarded
+from proxy.core.edgesettings import PRIVATE, EdgeSettings, LimitSettings, Network, OverBudget, XForwarded
 
 _LIMITS = LimitSettings()
 _WORDS = {"private": PRIVATE, "all": (ip_network("0.0.0.0/0"), ip_network("::/0"))}
@@ -49,6 +49,8 @@ def read_limits(reader: Reader, root: Node) -> LimitSettings:
         body_rate=reader.value(block, "body_rate", whole(0, 10**9, 240), _LIMITS.body_rate),
         idle_timeout=reader.value(block, "idle_timeout", duration, _LIMITS.idle_timeout),
         tunnel_timeout=reader.value(block, "tunnel_timeout", timeout, _LIMITS.tunnel_timeout),
+        not_found=reader.value(block, "not_found", whole(0, 10**9, 1000), _LIMITS.not_found),
+        over_not_found=OverBudget(reader.value(block, "over_not_found", choice(*OverBudget), "forward")),
     )
 
 

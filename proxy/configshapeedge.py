@@ -142,3 +142,15 @@ class Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         Duration,
         told("How long a WebSocket, or what else a connection was switched to, may be silent.", "1h"),
     ] = "10m"
+    not_found: Annotated[
+        Annotated[int, Meta(ge=0)],
+        told("Look-ups a minute of one client (by its address) that may find nobody; 0: no limit.", 100),
+    ] = 1000
+    over_not_found: Annotated[
+        Literal["forward", "refuse"],
+        told(
+            "What becomes of a client's misses beyond that. `forward`: the service is asked, and its "
+            '"not found" is not kept. `refuse`: 429 with `Retry-After`.',
+            "refuse",
+        ),
+    ] = "forward"

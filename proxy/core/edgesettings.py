@@ -30,6 +30,13 @@ class XForwarded(StrEnum):
     OFF = "off"
 
 
+class OverBudget(StrEnum):
+    """FORWARD asks upstream, and keeps nobody; REFUSE answers 429."""
+
+    FORWARD = "forward"
+    REFUSE = "refuse"
+
+
 class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What clients may take of this process. `None` and, for `body_rate`, 0 mean: no limit."""
 
@@ -52,6 +59,9 @@ class LimitSettings(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout: float = 75.0
     # Longer than any protocol's own sign of life: WebSocket clients ping every 20 s to some minutes.
     tunnel_timeout: float = 600.0
+    # Look-ups a minute of one client that may find nobody, and what becomes of one beyond; 0: no limit.
+    not_found: int = 1000
+    over_not_found: OverBudget = OverBudget.FORWARD
 
 
 class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):

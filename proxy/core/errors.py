@@ -25,6 +25,14 @@ class InvalidToken(ClientError):
         self.reason = reason
 
 
+class TooManyMisses(ClientError):
+    """The client has asked for nobody too often; in `seconds` it may again."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(429, "too-many-misses", "Too many look-ups of this client have found nobody.")
+        self.seconds = seconds
+
+
 class ClientGone(ProxyError):
     """The client closed its connection before its answer was complete."""
 

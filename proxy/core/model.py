@@ -73,6 +73,7 @@ class Reason(StrEnum):
     CORRUPT = "corrupt"
     STORE_DOWN = "store-down"
     PARTIAL = "partial"
+    TOO_MANY_MISSES = "too-many-misses"
     ONLY_IF_CACHED = "only-if-cached"
     # upstream answered, not stored
     STATUS = "status"

@@ -6,7 +6,14 @@ from http import HTTPStatus
 
 import msgspec
 
-from proxy.core.errors import ClientError, InvalidToken, ProxyError, UpstreamBusy, UpstreamError
+from proxy.core.errors import (
+    ClientError,
+    InvalidToken,
+    ProxyError,
+    TooManyMisses,
+    UpstreamBusy,
+    UpstreamError,
+)
 from proxy.core.forwarding import VIA
 from proxy.core.headers import RawHeaders
 from proxy.core.model import Reply
@@ -22,6 +29,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "request-timeout": (408, "The request did not arrive in time"),
     "too-large": (413, "The request is too large"),
     "uri-too-long": (414, "The request target is too long"),
+    "too-many-misses": (429, "Too many users were asked for that are not there"),
     "header-too-large": (431, "The request's header fields are too large"),
     "overloaded": (503, "Too many connections are open"),
     "store-unreachable": (503, "The cache can't be told of a write"),
@@ -66,6 +74,9 @@ def error_reply(error: ProxyError) -> Reply:
     match error:
         case InvalidToken():
             return problem_reply(error.status, error.problem, error.detail, _CHALLENGE)
+        case TooManyMisses():
+            again = (b"Retry-After", str(error.seconds).encode("ascii"))
+            return problem_reply(error.status, error.problem, error.detail, (again,))
         case ClientError():
             return problem_reply(error.status, error.problem, error.detail)
         case UpstreamBusy():

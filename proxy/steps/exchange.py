@@ -16,6 +16,7 @@ from proxy.checks import Checks
 from proxy.core import forwarding, upgrading
 from proxy.core.errors import UpstreamError
 from proxy.core.issuers import Issuers
+from proxy.core.misses import Misses
 from proxy.core.model import Outcome, Reply, Request
 from proxy.core.ports import Upstream
 from proxy.core.redaction import Redactor
@@ -43,6 +44,7 @@ class Services(msgspec.Struct, frozen=True):
     rollout: Rollout = msgspec.field(default_factory=Rollout)
     checks: Checks = msgspec.field(default_factory=Checks)
     askers: Askers = msgspec.field(default_factory=Askers)
+    misses: Misses = msgspec.field(default_factory=Misses)
 
 
 class Exchange(msgspec.Struct, frozen=True):

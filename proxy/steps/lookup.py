@@ -23,6 +23,7 @@ from proxy.steps import body as bodies
 from proxy.steps.callers import Caller, admitted, vouch, vouch_ref
 from proxy.steps.exchange import Exchange
 from proxy.steps.forms import FormBody
+from proxy.steps.misses import within_budget
 from proxy.steps.offers import offered
 from proxy.steps.passing import bypass, not_cached
 
@@ -40,7 +41,7 @@ class Plan(msgspec.Struct, frozen=True):
     """How one stored answer is looked up, refilled and judged; made by the route's kind.
 
     `usable` may turn a stored answer down with a reason; `loaded` is told of the status and the judgement of
-    what upstream said to this caller.
+    what upstream said to this caller. `nobody`: "not found" may be kept.
     """
 
     ref: Ref
@@ -49,6 +50,7 @@ class Plan(msgspec.Struct, frozen=True):
     caller: Caller
     usable: Callable[[Found], Reason | None] | None = None
     loaded: Callable[[int, Verdict], None] | None = None
+    nobody: bool = True
 
 
 async def lookup(x: Exchange, action: Lookup) -> Reply:
@@ -130,8 +132,13 @@ async def answer(x: Exchange, plan: Plan) -> Reply:
             return await x.forward()
         x = replace(x, request=replace(x.request, method="GET"))
     alone = plan.caller.guarded or directives.no_cache or directives.max_age is not None
+
+    async def ask(nobody: bool) -> Reply:
+        return await _filled(x, replace(plan, nobody=nobody), None if alone else seen)
+
     try:
-        reply = await _filled(x, plan, None if alone else seen)
+        # Who may have a stale answer asks for somebody who was there.
+        reply = await (within_budget(x, ask) if spare is None else ask(True))
     except UpstreamError:
         if spare is None:
             raise
@@ -238,6 +245,8 @@ def _loader(x: Exchange, plan: Plan) -> Callable[[Ticket], Awaitable[Loaded[Repl
         x.outcome.taken = verdict.taken
         if plan.loaded is not None:
             plan.loaded(reply.status, verdict)
+        if verdict.entry is not None and reply.status == 404 and not plan.nobody:
+            verdict = replace(verdict, entry=None, reason=Reason.TOO_MANY_MISSES)
         owner = plan.caller.owner
         if verdict.entry is not None and owner not in (None, verdict.entry.user_id):
             # Upstream showed this caller another's; who else may see it is not known here.
