@@ -1,6 +1,6 @@
 """What a request's head may look like: where two parties could read it differently, it is refused.
 
-aiohttp's C parser has read it by then; these are the forms that it lets through (RFC 9112 §3.2, §6.3, §11.2).
+Its lines have been read by then; this is what they say together (RFC 9112 §3.2, §6.3, §11.2).
 """
 
 from __future__ import annotations
