@@ -125,10 +125,9 @@ class Pipeline:
         form = isinstance(action, Introspect) and bool(action.form)
         why = unkeyed(request, form=form)
         if self.services.rollout.mode is Mode.SHADOW:
-            # Resources and forms go on as they are: what their answers would have been is not compared.
-            skipped = Reason.SHADOW if form or isinstance(action, Resource) else why
-            return await shadow(x, self._answer, skipped)
-        if isinstance(action, Resource):
+            # Forms go on as they are: what their answers would have been is not compared.
+            return await shadow(x, self._answer, Reason.SHADOW if form else why)
+        if isinstance(action, Resource) and why is not None:
             return await resource(x, action, why)
         if isinstance(action, Introspect) and form and why is None:
             x, why = await with_form(x, action)
@@ -145,7 +144,9 @@ class Pipeline:
                 return await lookup(x, action)
             case Introspect():
                 return await introspect(x, action)
-            case Write() | Pass() | Resource():
+            case Resource():
+                return await resource(x, action, None)
+            case Write() | Pass():
                 raise AssertionError(x.route.name)
             case _:
                 assert_never(action)

@@ -175,6 +175,11 @@ async def without_secrets(x: Exchange, rule: Resource, reply: Reply, *, read: bo
     return reply
 
 
+def unconditional(x: Exchange, rule: Resource) -> Rewrite:
+    """Makes a request ask for all of it, in the client's codings."""
+    return _rewrite(x.request, rule, ())
+
+
 def _rewrite(request: Request, rule: Resource, conditions: RawHeaders | None) -> Rewrite:
     """Makes a fill ask as this client does: its codings, and on a miss its own conditions and parts.
 

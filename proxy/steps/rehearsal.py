@@ -31,6 +31,7 @@ class Would:
     status: int
     body: bytes
     whole: bool = True
+    coding: str = "identity"
 
 
 class _Closed:
@@ -90,4 +91,9 @@ async def rehearse(x: Exchange, walk: Walk) -> Would | None:
         return None
     if outcome.x_cache is not XCache.HIT or not isinstance(reply.body, bytes):
         return None
-    return Would(reply.status, reply.body)
+    return Would(reply.status, reply.body, coding=coding_of(reply))
+
+
+def coding_of(reply: Reply) -> str:
+    """How the body is coded, in lower case."""
+    return (Headers(reply.headers).get("content-encoding") or "identity").strip().lower()

@@ -37,27 +37,27 @@ async def resource(x: Exchange, rule: Resource, unkeyed: Reason | None) -> Reply
     if unkeyed is None and in_target(x.request.target, x.services.settings.token_from):
         unkeyed = Reason.CREDENTIALS
     if unkeyed is not None:
-        return await _bypass(x, rule, unkeyed)
+        return await bypass(x, rule, unkeyed)
     asked = request_directives(x.request.headers)
     if asked.no_store:
-        return await _bypass(x, rule, Reason.REQUEST_NO_STORE)
+        return await bypass(x, rule, Reason.REQUEST_NO_STORE)
     if any(name in x.request.headers for name in _PRECONDITIONS):
         # Only the origin can tell (RFC 9110 §13.1.1).
-        return await _bypass(x, rule, Reason.REQUEST_PRECONDITION)
+        return await bypass(x, rule, Reason.REQUEST_PRECONDITION)
     caller = await admitted(x)
     if caller.vouch is not None and caller.note is not None and caller.denied is not None:
         view = x.services.settings.views.get(x.services.user_view)
         ttl = 0.0 if view is None else view.ttl
         return await vouched_bypass(x, caller.vouch, ttl, caller.note, caller.denied)
     if caller.denied is not None:
-        return await _bypass(x, rule, caller.denied)
+        return await bypass(x, rule, caller.denied)
     x.outcome.x_cache = XCache.MISS
     base = resource_ref(x.request.target, x.request.headers)
     for _ in range(_TURNS):
         reply = await _turn(x, rule, caller, base, asked)
         if reply is not None:
             return reply
-    return await _bypass(x, rule, Reason.VARY_MISS)
+    return await bypass(x, rule, Reason.VARY_MISS)
 
 
 async def _turn(
@@ -210,7 +210,7 @@ def replaced_as_stale(old: Entry, now: float) -> Entry:
     )
 
 
-async def _bypass(x: Exchange, rule: Resource, reason: Reason) -> Reply:
+async def bypass(x: Exchange, rule: Resource, reason: Reason) -> Reply:
     """Upstream's answer for this request alone, still without secret-looking fields."""
     x.outcome.x_cache, x.outcome.reason = XCache.BYPASS, reason
     reply = await x.forward()

@@ -9,11 +9,11 @@ from msgspec.structs import replace
 from proxy.checks import Verdict
 from proxy.core.admission import parse
 from proxy.core.cachecontrol import request_directives
-from proxy.core.comparing import difference
 from proxy.core.errors import UpstreamError
 from proxy.core.keys import aliases_in, dig, user_id
 from proxy.core.model import Outcome, Reason, Reply, XCache
-from proxy.core.settings import Access, Answer, Introspect, Lookup
+from proxy.core.resourcekeys import units
+from proxy.core.settings import Access, Answer, Introspect, Lookup, Resource
 from proxy.core.tokens import Identity
 from proxy.rollout import Look
 from proxy.steps import body as bodies
@@ -21,13 +21,16 @@ from proxy.steps.callers import identify
 from proxy.steps.exchange import Exchange
 from proxy.steps.lookup import make_ref
 from proxy.steps.passing import bypass
+from proxy.steps.refill import unconditional
 from proxy.steps.rehearsal import Walk, plain, rehearse
-from proxy.steps.shadow import stripped
+from proxy.steps.resource import bypass as passed_by
+from proxy.steps.shadow import differing, limit_of, stripped
 
 # What everybody who may have the copy gets alike; another caller's own answer is nobody's to ask for again.
 _SHARED = frozenset({Access.ANYONE, Access.TOKEN, Access.UNSET})
-# Statuses that say something about a user.
+# Statuses that say something about a user, and those that say nothing of a resource, but of the moment.
 _TELLING = frozenset({200, 404})
+_MOMENTARY = frozenset({206, 304, 401, 403, 407, 408, 421, 425, 429})
 
 
 class Samples:
@@ -45,6 +48,9 @@ class Samples:
         look = x.services.rollout.pick()
         if look is Look.HOLDBACK and not request_directives(x.request.headers).only_if_cached:
             x.outcome.tier = x.outcome.ttl = None
+            action = x.route.action
+            if isinstance(action, Resource):
+                return await passed_by(x, action, Reason.HOLDBACK)
             return await bypass(x, Reason.HOLDBACK)
         if look is Look.TRUTH and _repeatable(x) and self.checking < x.services.settings.truth.concurrency:
             self.checking += 1
@@ -68,6 +74,12 @@ def _repeatable(x: Exchange) -> bool:
     return x.request.method == "GET" and x.request.body is None and x.route.access in _SHARED
 
 
+def _telling(action: object, status: int) -> bool:
+    if isinstance(action, Resource):
+        return status < 500 and status not in _MOMENTARY
+    return status in _TELLING
+
+
 async def _ask_twice(x: Exchange, walk: Walk) -> tuple[Verdict, tuple[str, ...], bytes, bytes]:
     """Whether upstream still says what the cache says; with both bodies where it does not.
 
@@ -81,21 +93,23 @@ async def _ask_twice(x: Exchange, walk: Walk) -> tuple[Verdict, tuple[str, ...],
         would = await rehearse(x, walk)
         if would is None or not would.whole:
             return Verdict.EXPLAINED, (), b"", b""
-        limit = x.services.settings.user.max_size * 16
+        action = x.route.action
+        limit = limit_of(x) * (1 if isinstance(action, Resource) else 16)
         outcome = Outcome(route=x.route.name, method="GET")
+        alone = replace(x, request=plain(x.request), outcome=outcome)
+        rewrite = unconditional(alone, action) if isinstance(action, Resource) else None
         try:
-            reply = await replace(x, request=plain(x.request), outcome=outcome).forward(fill=True)
+            reply = await alone.forward(fill=True, rewrite=rewrite)
             body = await bodies.read(reply, limit)
         except UpstreamError:
             return Verdict.UNCOMPARED, (), b"", b""
         if isinstance(body, bodies.Rest):
             await body.aclose()
             return Verdict.UNCOMPARED, (), b"", b""
-        theirs = stripped(x, reply, body, limit)
-        if theirs is None or reply.status not in _TELLING:
+        differ = differing(x, would, reply, body, limit) if _telling(action, reply.status) else None
+        if differ is None:
             return Verdict.UNCOMPARED, (), b"", b""
-        ignore = x.services.settings.truth.ignore
-        fields = difference((would.status, would.body), (reply.status, theirs), ignore)
+        fields, theirs = differ, stripped(x, reply, body, limit)
         if not fields:
             return Verdict.AGREE, (), b"", b""
         if await rehearse(x, walk) != would:
@@ -106,6 +120,10 @@ async def _ask_twice(x: Exchange, walk: Walk) -> tuple[Verdict, tuple[str, ...],
 
 async def _evict(x: Exchange, ours: Any, theirs: Any) -> None:
     """Removes who was asked for, and the users that the two answers show otherwise, with old and new keys."""
+    if isinstance(x.route.action, Resource):
+        evicted = await x.services.cache.evict(units(x.request.target))
+        x.services.checks.evicted(x.route.name, evicted, ())
+        return
     model = x.services.settings.user
     ids: set[str] = set()
     aliases: set[tuple[str, str]] = set()

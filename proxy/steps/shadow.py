@@ -21,10 +21,11 @@ from proxy.core.headers import Headers
 from proxy.core.model import Entry, Outcome, Reason, Reply, Request
 from proxy.core.ports import Upstream
 from proxy.core.replies import from_entry
-from proxy.core.settings import SecretsRule
+from proxy.core.settings import Resource, SecretsRule
+from proxy.core.validation import CONDITIONS
 from proxy.steps import body as bodies
 from proxy.steps.exchange import Exchange
-from proxy.steps.rehearsal import Solo, Walk, Would, rehearse
+from proxy.steps.rehearsal import Solo, Walk, Would, coding_of, rehearse
 
 
 async def shadow(x: Exchange, walk: Walk, unkeyed: Reason | None) -> Reply:
@@ -42,7 +43,7 @@ async def shadow(x: Exchange, walk: Walk, unkeyed: Reason | None) -> Reply:
 
 
 async def _compared(x: Exchange, walk: Walk, would: Would, reply: Reply) -> Reply:
-    limit = x.services.settings.user.max_size
+    limit = limit_of(x)
     body = await bodies.read(reply, limit) if x.request.method == "GET" else b""
     verdict, fields = Verdict.UNCOMPARED, tuple[str, ...]()
     if isinstance(body, bytes):
@@ -63,11 +64,9 @@ def _verdict(
     if would.status != reply.status or x.request.method != "GET" or not would.whole:
         differ = would.status != reply.status
         return (Verdict.DISAGREE, ("status",)) if differ else (Verdict.AGREE, ())
-    theirs = stripped(x, reply, body, limit)
-    if theirs is None:
+    fields = differing(x, would, reply, body, limit)
+    if fields is None:
         return Verdict.UNCOMPARED, ()
-    ignore = x.services.settings.truth.ignore
-    fields = difference((would.status, would.body), (reply.status, theirs), ignore)
     return (Verdict.DISAGREE if fields else Verdict.AGREE), fields
 
 
@@ -77,38 +76,64 @@ async def _explained(x: Exchange, walk: Walk, would: Would, fields: tuple[str, .
     x.services.checks.shadowed(x.route.name, verdict, fields if verdict is Verdict.DISAGREE else ())
 
 
+def limit_of(x: Exchange) -> int:
+    """The largest answer that is looked into."""
+    action = x.route.action
+    return action.max_size if isinstance(action, Resource) else x.services.settings.user.max_size
+
+
+def differing(x: Exchange, would: Would, reply: Reply, body: bytes, limit: int) -> tuple[str, ...] | None:
+    """What differs between the two; None where upstream's coding is not understood."""
+    if (would.status, would.coding, would.body) == (reply.status, coding_of(reply), body):
+        return ()
+    ours, theirs = decoded(would.body, would.coding, limit), stripped(x, reply, body, limit)
+    if ours is None or theirs is None:
+        return None
+    return difference((would.status, ours), (reply.status, theirs), x.services.settings.truth.ignore)
+
+
+def decoded(body: bytes, coding: str, limit: int) -> bytes | None:
+    """The body without its coding; None where that is not understood."""
+    if coding not in ("gzip", "x-gzip"):
+        return body if coding == "identity" else None
+    unpack = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        body = unpack.decompress(body, limit)
+    except zlib.error:
+        return None
+    return None if unpack.unconsumed_tail or not unpack.eof else body
+
+
 def stripped(x: Exchange, reply: Reply, body: bytes, limit: int) -> bytes | None:
     """Upstream's body as the cache would hold it; None where its coding is not understood."""
-    coding = (Headers(reply.headers).get("content-encoding") or "identity").strip().lower()
-    if coding in ("gzip", "x-gzip"):
-        unpack = zlib.decompressobj(16 + zlib.MAX_WBITS)
-        try:
-            body = unpack.decompress(body, limit)
-        except zlib.error:
-            return None
-        if unpack.unconsumed_tail or not unpack.eof:
-            return None
-    elif coding != "identity":
+    plain = decoded(body, coding_of(reply), limit)
+    if plain is None:
         return None
-    headers = Headers(reply.headers).without((b"content-encoding",)).raw
-    plain = replace(reply, headers=headers)
-    return clean(x.services.redactor, SecretsRule.STRIP, plain, body).body
+    headers = Headers(reply.headers).without((b"content-encoding",))
+    if isinstance(x.route.action, Resource) and "json" not in (headers.get("content-type") or "").lower():
+        return plain
+    return clean(x.services.redactor, SecretsRule.STRIP, replace(reply, headers=headers.raw), plain).body
 
 
 @dataclass(slots=True)
 class _Side:
-    """Upstream, remembering the answer to the client's own request as it comes by."""
+    """Upstream, remembering the answer to the client's own request as it comes by.
+
+    It is asked for all of it, unless the client has conditions: nobody is answered from a stored copy.
+    """
 
     upstream: Upstream
-    target: str
+    request: Request
     reply: Reply | None = None
     chunks: list[bytes] = field(default_factory=list)
 
     async def send(self, request: Request) -> Reply:
         """See Upstream."""
-        reply = await self.upstream.send(request)
-        if self.reply is not None or request.target != self.target:
-            return reply
+        if self.reply is not None or request.target != self.request.target:
+            return await self.upstream.send(request)
+        own = self.request.headers.raw
+        asked = [line for line in request.headers.raw if line[0].lower() not in CONDITIONS or line in own]
+        reply = await self.upstream.send(replace(request, headers=Headers(asked)))
         self.reply = reply
         return replace(reply, body=self._noted(reply.body))
 
@@ -127,7 +152,7 @@ class _Side:
 
 async def _filled(x: Exchange, walk: Walk) -> Reply:
     """Upstream's answer to the client, stored as the walk would have stored it."""
-    side = _Side(x.services.upstream, x.request.target)
+    side = _Side(x.services.upstream, x.request)
     outcome = Outcome(route=x.outcome.route, method=x.request.method)
     services = replace(x.services, upstream=side, cache=Solo(x.services.cache, blind=True))
     ours: Reply | None = None
@@ -148,6 +173,8 @@ async def _filled(x: Exchange, walk: Walk) -> Reply:
         # Too large to be looked into: streamed on as it comes.
         return replace(side.reply, headers=headers, body=ours.body)
     body = b"".join(side.chunks)
+    if side.reply.status == 304:
+        return replace(side.reply, headers=headers, body=body)
     entry = Entry(
         user_id=None, status=side.reply.status, headers=headers[:-1], body=body, stored=0, expires=0, dead=0
     )
