@@ -24,8 +24,8 @@ from proxy.core.ports import Store, TokenKeys
 from proxy.core.redaction import Redactor
 from proxy.core.settings import Answer, Introspect, Lookup, Settings, TokenSettings, UpstreamSettings
 from proxy.core.tokens import Verifier
-from proxy.fastpath import Replays
 from proxy.handler import EdgeServer, Line, require_c_parser
+from proxy.hits import ready_answers
 from proxy.jwks import PATIENCE, KeyServer, KeyServers, fetch_from, split_url
 from proxy.kept import Kept
 from proxy.openfiles import fitted
@@ -202,18 +202,7 @@ async def _version(
     replays = None
     # Each hit has its span where there are spans, so all of them are walked.
     if settings.fast_path and spans is None:
-        logged = request_log.every > 0
-        # A user is asked for by more than one client, token and spelling of a head.
-        replays = Replays(
-            2 * settings.memory_entries,
-            date_now,
-            # Each is asked, as each of them counts.
-            lambda: (
-                (rollout.sampling and rollout.walks())
-                | (logged and request_log.wants_next_hit())
-                | (not rollout.serving)
-            ),
-        )
+        replays = ready_answers(settings, pipeline.router, store.glance, rollout, request_log)
         watch = Stopwatch(replays)
         telemetry.elsewhere.append(watch)
         stack.callback(telemetry.forget, watch)

@@ -11,19 +11,19 @@ from typing import Final
 
 from proxy.core.errors import ClientError
 from proxy.core.model import Reply, Request
+from proxy.core.ports import Glance
 from proxy.core.requesthead import RequestHead, check_beginning, read_head
 from proxy.core.routing import READS
 from proxy.duplex import Duplex
-from proxy.fastpath import LONGEST, PIPELINED
+from proxy.fastpath import PIPELINED
 from proxy.hints import Hints
 from proxy.host import Host, Overloaded, check_room
 from proxy.passage import Passage, Walk
+from proxy.readytext import LONGEST
 from proxy.requestbody import RequestBody, body_of
 from proxy.waiting import Share
 
-CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 HEAD_END: Final = b"\r\n\r\n"
-CR: Final = 13
 # How long an answered client's bytes are still taken, so that the answer is not lost in a reset.
 LINGER: Final = 5.0
 # How much is kept of what a client sends ahead of its answers.
@@ -63,10 +63,8 @@ class Client(Duplex):
         self._checked = 0
         self._head = b""
         self.body: RequestBody | None = None
-        self._task: asyncio.Task[None] | Passage | None = None
+        self._task: asyncio.Task[None] | Passage | Glance | None = None
         self._abandonable = True
-
-    # the transport's calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there; it may be one too many."""
@@ -86,7 +84,7 @@ class Client(Duplex):
         """Bytes go to the body that is being read, or they are the beginning of the next request."""
         if self._task is None and self.body is None and not self._buffer and not self.deaf:
             end = data.find(HEAD_END) + 4
-            if end == len(data) and end <= LONGEST and data[0] != CR:
+            if end == len(data) and end <= LONGEST and not data.startswith(b"\r"):
                 # One head, whole and alone, as most come.
                 self._take(data)
                 return
@@ -113,10 +111,6 @@ class Client(Duplex):
             if self._share.too_much(AHEAD):
                 self.pause()
 
-    def eof_received(self) -> bool:
-        """A client that has said its last word is taken as gone."""
-        return False
-
     def connection_lost(self, exc: BaseException | None) -> None:
         """Nobody waits for a read any more; a write that upstream may have begun comes to its end."""
         super().connection_lost(exc)
@@ -131,15 +125,7 @@ class Client(Duplex):
         """Nothing more is said; what was written still goes out, and what comes is dropped for a while."""
         self.deaf = True
         self._buffer = b""
-        self.resume()
-        transport = self.transport
-        if transport is None or self.gone or transport.is_closing():
-            return
-        if transport.can_write_eof():
-            transport.write_eof()
-            self._arm(LINGER, self.abort)
-        else:
-            transport.close()
+        self.bow_out(LINGER)
 
     def wind_down(self) -> None:
         """The server shuts down: the answer in the making is the last one."""
@@ -161,13 +147,6 @@ class Client(Duplex):
         """For another protocol: what came ahead of it, and how long it may be silent."""
         ahead, self._buffer = self._buffer, b""
         return ahead, self._host.limits.tunnel_timeout
-
-    def proceed(self) -> None:
-        """The client may send its body."""
-        if self.transport is not None and not self.gone:
-            self.transport.write(CONTINUE)
-
-    # one request after the other
 
     def _next(self) -> None:
         """Begins with the next request, if its head is complete; what is ready is answered at once."""
@@ -209,8 +188,27 @@ class Client(Duplex):
                 # What is armed between requests is the end of an idle connection.
                 self._deadline.due = self._loop.time() + self._host.limits.idle_timeout
                 return True
+            asked = replays.ask(head, self)
+            if asked is not None:
+                self._disarm()
+                self._abandonable = True
+                self._task = asked
+                return False
         self._walk(head)
         return False
+
+    def given(self, head: bytes, answer: bytes | None) -> bool:
+        """See Asker."""
+        self._task = None
+        transport = self.transport
+        if self.gone or transport is None:
+            return False
+        if answer is None or self._stuck or self.ending:
+            self._walk(head)
+            return False
+        transport.write(answer)
+        self.passed(keep_alive=True)
+        return True
 
     def _walk(self, head: bytes) -> None:
         self._disarm()

@@ -11,6 +11,7 @@ from typing import Final
 from proxy.deadline import Deadline
 from proxy.waiting import Waiting, held
 
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 RESET: Final = struct.pack("ii", 1, 0)  # struct linger: on, for no time at all
 
 
@@ -89,6 +90,27 @@ class Duplex(asyncio.Protocol):
             if sock is not None and sock.family != socket.AF_UNIX:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             self.transport.abort()
+
+    def eof_received(self) -> bool:
+        """A peer that has said its last word is taken as gone."""
+        return False
+
+    def proceed(self) -> None:
+        """The client may send its body."""
+        if self.transport is not None and not self.gone:
+            self.transport.write(CONTINUE)
+
+    def bow_out(self, seconds: float) -> None:
+        """Says no more: what was written still goes out, and what comes is taken for so long."""
+        self.resume()
+        transport = self.transport
+        if transport is None or self.gone or transport.is_closing():
+            return
+        if transport.can_write_eof():
+            transport.write_eof()
+            self._arm(seconds, self.abort)
+        else:
+            transport.close()
 
     def abort(self) -> None:
         """Closes at once."""

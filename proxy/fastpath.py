@@ -7,46 +7,22 @@ head begins at a proven boundary between two requests; everything else is read a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from time import time
 from typing import Final
 
-from proxy.core.forwarding import reply_head
 from proxy.core.model import Outcome, Reply
-from proxy.core.offers import Offer
+from proxy.core.offers import Grant, Offer
+from proxy.core.ports import Glance
+from proxy.forms import Asker, Form, Forms
+from proxy.readytext import BETWEEN, LONGEST, MOST_TRACES, foldless, nameless, parts_of
+from proxy.tallies import Tallies, Tally
 
-# Longer heads are rare, and hashing them costs what a walk does.
-LONGEST: Final = 4096
 # Answers that one segment of pipelined requests gets here; the next one is walked, so that others get a turn.
 PIPELINED: Final = 16
 # Bytes of whole answers that are kept for the rest of their second.
 KEPT: Final = 1024 * 1024
-# No line of a stored answer holds a NUL.
-_DATE: Final = b"\x00"
-# What names a request and says nothing of its answer: only for logs and traces, here and in the service.
-_TRACES: Final = re.compile(
-    rb"\r\n(?:traceparent|tracestate|x-request-id|x-correlation-id|request-id|b3|x-b3-(?:traceid|spanid|parentspanid"
-    rb"|sampled|flags)|x-amzn-trace-id|x-cloud-trace-context|x-datadog-(?:trace-id|parent-id|sampling-priority|tags)"
-    rb"|uber-trace-id|sentry-trace|baggage):[\t -~]*(?=\r\n)",
-    re.IGNORECASE,
-)
-# Every one of them once: nobody's limit on the number of lines is got round.
-_MOST_TRACES: Final = 20
-_BETWEEN: Final = b"\r\nX-Cache: HIT\r\nCache-Status: user-cache-proxy; hit; ttl="
-_AGE_AND_TTL: Final = re.compile(rb"\r\nAge: [0-9]+" + re.escape(_BETWEEN) + rb"[0-9]+\r\n")
-_FOLDED: Final = re.compile(rb"\r\n[\t ]")
-
-
-class _Tally:
-    """How often a kind of hit was answered here since the counters were last read."""
-
-    __slots__ = ("count", "outcome")
-
-    def __init__(self, outcome: Outcome) -> None:
-        self.outcome = outcome
-        self.count = 0
 
 
 class _Ready:
@@ -73,7 +49,7 @@ class _Ready:
         "trusted",
     )
 
-    def __init__(self, offer: Offer, before: bytes, after: list[bytes], body: bytes, tally: _Tally) -> None:
+    def __init__(self, offer: Offer, before: bytes, after: list[bytes], body: bytes, tally: Tally) -> None:
         self.offer = offer
         self._before, self._after, self._body = before, after, body
         self.tally = tally
@@ -109,7 +85,9 @@ class _Ready:
         self.text = None
         # Up to the next change of Age, ttl or Date.
         self.fresh = min(
-            offer.born + int(now - offer.born) + 1, offer.expires - int(offer.expires - now), int(now) + 1
+            offer.born + int(now - offer.born) + 1,
+            offer.expires - int(offer.expires - now),
+            int(now) + 1,
         )
 
     def render(self, now: float, date: Callable[[], bytes]) -> bytes:
@@ -117,24 +95,47 @@ class _Ready:
         offer = self.offer
         age, ttl = int(now - offer.born), int(offer.expires - now)
         if len(self._after) == 1:
-            return b"%b%d%b%d%b%b" % (self._before, age, _BETWEEN, ttl, self._after[0], self._body)
+            return b"%b%d%b%d%b%b" % (
+                self._before,
+                age,
+                BETWEEN,
+                ttl,
+                self._after[0],
+                self._body,
+            )
         first, last = self._after
-        return b"%b%d%b%d%b%b%b%b" % (self._before, age, _BETWEEN, ttl, first, date(), last, self._body)
+        return b"%b%d%b%d%b%b%b%b" % (
+            self._before,
+            age,
+            BETWEEN,
+            ttl,
+            first,
+            date(),
+            last,
+            self._body,
+        )
 
 
 class Replays:
     """The answers that are ready, by head; `limit` bounds the users in them, the oldest answers go first.
 
     `date` gives the text of this second's Date. `wanted` is asked before each hit: whoever must see some of
-    them says that this one is to be walked.
+    them says that this one is to be walked. `forms` answer what is not ready.
     """
 
     def __init__(
-        self, limit: int, date: Callable[[], bytes], wanted: Callable[[], bool] | None = None
+        self,
+        limit: int,
+        date: Callable[[], bytes],
+        wanted: Callable[[], bool] | None = None,
+        forms: Forms | None = None,
     ) -> None:
         self._limit = limit
         self._date = date
         self._wanted = wanted
+        self._forms = forms
+        # That of the last head, where its answer was not ready.
+        self._form: Form | None = None
         self._ready: dict[bytes, _Ready] = {}
         self._users = 0
         # Whole answers of this second.
@@ -143,7 +144,7 @@ class Replays:
         self._room = KEPT
         # The last head that was not known as it stood had a line that only names it.
         self._named = False
-        self._tallies: dict[tuple[str, str, str | None], _Tally] = {}
+        self._tallies = Tallies()
 
     def __len__(self) -> int:
         return len(self._ready)
@@ -155,26 +156,30 @@ class Replays:
 
     def counted(self) -> Iterator[tuple[Outcome, int]]:
         """What was answered here since the last call, by kind."""
-        for tally in self._tallies.values():
-            count, tally.count = tally.count, 0
-            if count:
-                yield tally.outcome, count
+        yield from self._tallies.counted()
+        if self._forms is not None:
+            yield from self._forms.counted()
 
     def answer(self, head: bytes) -> bytes | None:
         """The answer to a whole request head, or None: walk."""
-        ready = None
+        ready, forms, self._form = None, self._forms, None
         # No head with such a line is known by itself, and who sends one sends another: one hash is spared.
         if not self._named:
             key = sha256(head).digest()
             ready = self._ready.get(key)
+            if ready is None and forms is not None:
+                self._form = forms.of(head)
+                if self._form is not None:
+                    return None
         if ready is None:
-            plain, lines = _TRACES.subn(b"", head)
+            plain, lines = nameless(head)
             alike, self._named = self._named, lines > 0
-            if lines > _MOST_TRACES or not (lines or alike):
+            if lines > MOST_TRACES or not (lines or alike):
                 return None
             key = sha256(plain).digest()
             ready = self._ready.get(key)
             if ready is None:
+                self._form = None if forms is None else forms.of(plain)
                 return None
         now = time()
         trusted = ready.trusted
@@ -184,6 +189,7 @@ class Replays:
             or not (trusted is None or trusted())
         ) and not ready.good(now):
             self._forget(key)
+            self._form = None if forms is None else forms.of(nameless(head)[0])
             return None
         if self._wanted is not None and self._wanted():
             return None
@@ -192,6 +198,11 @@ class Replays:
         if ready.text is not None and ready.fresh - 1.0 <= now < ready.fresh:
             return ready.text
         return self._render(ready, now)
+
+    def ask(self, head: bytes, asker: Asker) -> Glance | None:
+        """See Forms; for the head whose answer has just turned out not to be ready."""
+        form, forms = self._form, self._forms
+        return None if form is None or forms is None else forms.ask(head, form, asker)
 
     def _render(self, ready: _Ready, now: float) -> bytes:
         """The whole answer; kept for the rest of this second while there is room."""
@@ -217,32 +228,21 @@ class Replays:
     def learn(self, head: bytes, reply: Reply) -> None:
         """Makes the answer to `head` ready, if the pipeline offered it and its form is the one known here."""
         offer, body = reply.offer, reply.body
+        if isinstance(offer, Grant) and self._forms is not None and len(head) <= LONGEST:
+            self._forms.learn(head, offer)
         if not isinstance(offer, Offer) or not isinstance(body, bytes) or len(head) > LONGEST:
             return
         if offer.users > self._limit:
             return
-        plain, lines = _TRACES.subn(b"", head)
-        if lines > _MOST_TRACES or _FOLDED.search(head):
+        plain, lines = nameless(head)
+        parts = parts_of(reply)
+        if lines > MOST_TRACES or not foldless(head) or parts is None:
             return
-        text, length, persists = reply_head(
-            reply, method="GET", http_version="1.1", keep_alive=True, date=_DATE
-        )
-        parts = _AGE_AND_TTL.split(text)
-        # Anything else that looks like ours is upstream's: which is which, only the walk knows.
-        if not persists or length != len(body) or len(parts) != 2:
-            return
-        before, after = parts[0] + b"\r\nAge: ", (b"\r\n" + parts[1]).split(_DATE)
-        if len(after) > 2:
-            return
-        outcome = offer.outcome
-        name = (outcome.route, outcome.kind, outcome.view)
-        tally = self._tallies.get(name)
-        if tally is None:
-            tally = self._tallies[name] = _Tally(outcome)
+        before, after = parts
         key = sha256(plain).digest()
         if key in self._ready:
             self._forget(key)
         while self._ready and self._users + offer.users > self._limit:
             self._forget(next(iter(self._ready)))
         self._users += offer.users
-        self._ready[key] = _Ready(offer, before, after, body, tally)
+        self._ready[key] = _Ready(offer, before, after, body, self._tallies.of(offer.outcome))

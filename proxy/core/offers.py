@@ -78,6 +78,24 @@ class Offer(msgspec.Struct, frozen=True):
         return all_stand(self.holds, now)
 
 
+class Grant(msgspec.Struct, frozen=True):
+    """What the caller's field lines open on this route: any fresh copy that it looks up, from `begins` until
+    before `ends`, while all `holds` stand. `outcome` is what such a hit is counted as."""
+
+    holds: tuple[Hold, ...]
+    begins: float
+    ends: float
+    outcome: Outcome
+
+    def good(self, now: float) -> bool:
+        """Whether the pipeline would still grant it; what it rests on counts as used then."""
+        if not self.begins <= now < self.ends or not all_stand(self.holds, now):
+            return False
+        for hold in self.holds:
+            hold.touch()
+        return True
+
+
 def all_stand(holds: Sequence[Hold], now: float) -> bool:
     """Whether everything is as it was."""
     for hold in holds:  # noqa: SIM110 - a generator costs more than the checks

@@ -9,6 +9,14 @@ from proxy.core.model import Batch, Entry, Evicted, Fence, Found, Looked, Reason
 from proxy.core.offers import HeldEntry
 
 
+class Glance(Protocol):
+    """A look that is under way."""
+
+    def cancel(self) -> None:
+        """Its caller has gone, and is not to be called."""
+        ...
+
+
 class Store(Protocol):
     """Keeps answers by user."""
 
@@ -57,6 +65,12 @@ class Store(Protocol):
 
     async def resolve(self, key: str, value: str) -> str | None:
         """The id that an alias leads to, unproven, or None where nobody knows; an id leads to itself."""
+        ...
+
+    def glance(self, ref: Ref, done: Callable[[Entry | None], None]) -> Glance | None:
+        """Looks where `get` would have to ask another process: `done` gets what it would find, or None where
+        only `get` can tell. Returns None, and calls nobody, where nothing is to be had in this way.
+        """
         ...
 
     async def fence(self, batch: Batch) -> Fence:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from proxy.core.cachecontrol import NO_DIRECTIVES, RequestDirectives
+from proxy.core.credentials import has_credentials
 from proxy.core.model import Found, Outcome, Reason, Ref, Reply, Tier, XCache
-from proxy.core.offers import HeldEntry, Hold, Offer, Source
+from proxy.core.offers import Grant, HeldEntry, Hold, Offer, Source
 from proxy.core.settings import Access, Answer, Introspect, Lookup, Route, Write
+from proxy.core.tokenplace import Where
 from proxy.core.tokens import Identity, Verifier
 from proxy.steps.callers import VOUCHED, entry_state, good_ref, identify
 from proxy.steps.exchange import Exchange
@@ -22,6 +24,10 @@ _OTHERS = tuple(
     for name, default in zip(Route.__struct_fields__[::-1], Route.__struct_defaults__[::-1], strict=False)
     if name not in _KNOWN
 )
+# Where what a caller may have does not depend on whose it is.
+_ANY_USER = frozenset({Access.ANYONE, Access.TOKEN, Access.UNSET})
+# What a copy is compared with: the same line is met by one and not by another.
+_CONDITIONS = ("if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range")
 _SHARED = frozenset({Access.ANYONE, Access.TOKEN, Access.OWNER, Access.UNSET})
 
 
@@ -65,11 +71,15 @@ class _Keys(Unchanged):
         return self._verifier.keys_until
 
 
-def offered(x: Exchange, ref: Ref, found: Found, directives: RequestDirectives, reply: Reply) -> Offer | None:
-    """The offer behind a fresh hit, or None. `ref` is what was looked up."""
+def offered(
+    x: Exchange, ref: Ref, found: Found, directives: RequestDirectives, reply: Reply
+) -> Offer | Grant | None:
+    """The offer behind a fresh hit, or what one from Redis grants. `ref` is what was looked up."""
     entry = found.entry
-    if not _ordinary(x, directives) or found.tier is not Tier.MEMORY or reply.status != 200:
+    if not _ordinary(x, directives) or reply.status != 200:
         return None
+    if found.tier is not Tier.MEMORY:
+        return _granted(x, ref)
     held = x.services.cache.hold(ref)
     if held is None or held.entry is not entry:
         return None
@@ -84,6 +94,23 @@ def offered(x: Exchange, ref: Ref, found: Found, directives: RequestDirectives, 
         expires=entry.expires,
         outcome=_counted(x),
     )
+
+
+def _granted(x: Exchange, ref: Ref) -> Grant | None:
+    """What the caller may have of any user on this route, by what is said beside the target."""
+    action, settings, headers = x.route.action, x.services.settings, x.request.headers
+    if not isinstance(action, Lookup) or action.many or ref.slot != action.view:
+        return None
+    if x.route.access not in _ANY_USER or any(name in headers for name in _CONDITIONS):
+        return None
+    if x.route.access is Access.UNSET and has_credentials(headers, settings.credential_headers):
+        return None
+    if settings.token_from.where is Where.QUERY:
+        return None
+    caller = _caller(x, ref)
+    if caller is None:
+        return None
+    return Grant((*caller.state, *caller.keys), caller.begins, caller.ends, _counted(x, Tier.REDIS))
 
 
 def offered_together(
@@ -121,14 +148,14 @@ def _ordinary(x: Exchange, directives: RequestDirectives) -> bool:
     return x.services.settings.fast_path and plain and _plain(x.route)
 
 
-def _counted(x: Exchange) -> Outcome:
+def _counted(x: Exchange, tier: Tier = Tier.MEMORY) -> Outcome:
     return Outcome(
         route=x.outcome.route,
         kind=x.outcome.kind,
         method="GET",
         view=x.outcome.view,
         x_cache=XCache.HIT,
-        tier=Tier.MEMORY,
+        tier=tier,
         status=200,
     )
 

@@ -78,7 +78,7 @@ class Link:
         self._client = client
         self.mux = mux
         self.process = process or Process()
-        self._deadline = deadline
+        self.deadline = deadline
         self.latency = Histogram()
         """Seconds of round trips that were answered."""
         self.errors = 0
@@ -111,7 +111,7 @@ class Link:
         """
         changes = self.process.changes
         try:
-            async with Patience(self._deadline):
+            async with Patience(self.deadline):
                 yield
         except TimeoutError:
             self.errors += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from msgspec.structs import replace
@@ -31,6 +31,19 @@ class MemoryStore(Memory):
         self.revocations = Revocations(now=self._now)
         self.cutoffs = Cutoffs(now=self._now)
         self._standing: set[str] = set()
+
+    @property
+    def full(self) -> bool:
+        """Whether one user more is one user less."""
+        return len(self._users) >= self._max_users
+
+    def has(self, user_id: str, slot: str) -> bool:
+        """Whether there is a copy of the user in that slot, good or not."""
+        user = self._users.get(user_id)
+        return user is not None and slot in user.slots
+
+    def glance(self, ref: Ref, done: Callable[[Entry | None], None]) -> None:
+        """See Store; what is not here is nowhere."""
 
     async def get(self, ref: Ref) -> Looked:
         """See Store."""

@@ -19,6 +19,8 @@ from redis.exceptions import InvalidResponse, ReadOnlyError
 Command = tuple[str | bytes, ...]
 
 _MORE: Final = object()
+# It is still loading, or not the primary any more: another connection may do better.
+_ELSEWHERE: Final = (RedisConnectionError, ReadOnlyError)
 
 
 class Pool(Protocol):
@@ -29,16 +31,41 @@ class Pool(Protocol):
         ...
 
 
-class _Asked:
-    """The commands of one caller, and what has come back of them."""
+class Asked:
+    """Commands that were sent together, and what has come back of them."""
 
-    __slots__ = ("count", "future", "replies", "sent")
+    __slots__ = ("count", "replies", "sent")
 
-    def __init__(self, count: int, future: asyncio.Future[list[Any]], sent: float) -> None:
+    def __init__(self, count: int) -> None:
         self.count = count
-        self.future = future
         self.replies: list[Any] = []
-        self.sent = sent
+        self.sent = 0.0
+
+    def finished(self) -> None:
+        """All replies are there."""
+        raise NotImplementedError
+
+    def failed(self, why: str) -> None:
+        """None will come any more: the connection is gone."""
+        raise NotImplementedError
+
+
+class _Awaited(Asked):
+    """Those of one caller."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, count: int, future: asyncio.Future[list[Any]]) -> None:
+        super().__init__(count)
+        self.future = future
+
+    def finished(self) -> None:
+        if not self.future.done():
+            self.future.set_result(self.replies)
+
+    def failed(self, why: str) -> None:
+        if not self.future.done():
+            self.future.set_exception(RedisConnectionError(f"the connection is gone: {why}"))
 
 
 class Wire(asyncio.Protocol):
@@ -52,7 +79,7 @@ class Wire(asyncio.Protocol):
         self._reader = hiredis.Reader(
             protocolError=InvalidResponse, replyError=BaseParser.parse_error, notEnoughData=_MORE
         )
-        self._asked: deque[_Asked] = deque()
+        self._asked: deque[Asked] = deque()
         self._out: list[bytes] = []
         self._heard = 0.0
         self.lost = False
@@ -68,29 +95,35 @@ class Wire(asyncio.Protocol):
         """Callers whose replies have not come."""
         return len(self._asked)
 
-    def ask(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
-        """The replies to come, or RedisConnectionError. To be called while the connection is `usable`."""
+    def ask(self, commands: Sequence[Command]) -> _Awaited:
+        """Whose future are the replies to come, or RedisConnectionError. Only while `usable`."""
         packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
-        if not self._out:
+        asked = _Awaited(len(packed), self._loop.create_future())
+        self.post(packed, asked)
+        return asked
+
+    def post(self, packed: Sequence[bytes], asked: Asked, *, now: bool = False) -> None:
+        """Commands as bytes; `now` sends all that waits for the end of this tick. Only while `usable`."""
+        if not self._out and not now:
             self._loop.call_soon(self._flush)
         self._out += packed
-        future: asyncio.Future[list[Any]] = self._loop.create_future()
-        self._asked.append(_Asked(len(packed), future, self._loop.time()))
-        return future
+        asked.sent = self._loop.time()
+        self._asked.append(asked)
+        if now:
+            self._flush()
 
     def _flush(self) -> None:
         out, self._out = self._out, []
-        if self.usable:
+        if out and self.usable:
             self._transport.write(b"".join(out))
 
-    def given_up(self, future: asyncio.Future[list[Any]]) -> None:
+    def given_up(self, asked: Asked) -> None:
         """Nobody waits for it any more. If that is for want of time, the connection itself is in doubt.
 
         A caller that went away by itself says nothing: its reply comes and is dropped.
         """
         limit = self._loop.time() - self._patience * 0.9
-        late = next((one.sent <= limit for one in self._asked if one.future is future), False)
-        if late and self._heard <= limit:
+        if asked.sent <= limit and self._heard <= limit and asked in self._asked:
             self.abort("it does not answer")
 
     def data_received(self, data: bytes) -> None:
@@ -100,16 +133,14 @@ class Wire(asyncio.Protocol):
         reader.feed(data)
         try:
             while (reply := reader.gets()) is not _MORE:
-                if isinstance(reply, RedisConnectionError | ReadOnlyError):
-                    # It is still loading, or not the primary any more: another connection may do better.
+                if isinstance(reply, _ELSEWHERE):
                     self.abort(type(reply).__name__)
                     return
                 first = asked[0]
                 first.replies.append(reply)
                 if len(first.replies) == first.count:
                     asked.popleft()
-                    if not first.future.done():
-                        first.future.set_result(first.replies)
+                    first.finished()
         except (InvalidResponse, IndexError):
             self.abort("it does not speak as agreed")
 
@@ -128,8 +159,7 @@ class Wire(asyncio.Protocol):
         self._connection._reader = self._connection._writer = None  # noqa: SLF001 - it would warn of them
         asked, self._asked = self._asked, deque()
         for one in asked:
-            if not one.future.done():
-                one.future.set_exception(RedisConnectionError(f"the connection is gone: {why}"))
+            one.failed(why)
 
     def __repr__(self) -> str:
         return f"Wire({'lost' if self.lost else 'open'}, {len(self._asked)} under way)"
@@ -156,11 +186,11 @@ class Multiplexer:
         wire = self.wire
         if wire is None or not wire.usable:
             wire = await self._opened()
-        future = wire.ask(commands)
+        asked = wire.ask(commands)
         try:
-            return await future
+            return await asked.future
         except asyncio.CancelledError:
-            wire.given_up(future)
+            wire.given_up(asked)
             raise
 
     async def _opened(self) -> Wire:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -74,6 +73,7 @@ class RedisStore:
         self._keeping = keeping
         self._now = now
         self._stats = RedisStats()
+        self.reading = (self.link, seal, now, keeping)
 
     @property
     def stats(self) -> RedisStats:
@@ -218,7 +218,7 @@ class RedisStore:
         if ticket.seq is None or ticket.epoch is None:
             return self._refuse()
         rules, ref = self._keeping.sign(ref.slot), self._keeping.placed(ref)
-        entry = msgspec.structs.replace(entry, epoch=ticket.epoch)
+        entry = replace(entry, epoch=ticket.epoch)
         life = str(math.ceil((entry.dead - now) * _MS))
         if entry.user_id is None:
             if ticket.mark is None:

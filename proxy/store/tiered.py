@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Any
 
@@ -12,6 +12,7 @@ from proxy.core.errors import StoreError
 from proxy.core.model import Absent, Batch, Entry, Evicted, Fence, Found, Looked, Reason, Ref, Ticket
 from proxy.core.ports import Membership
 from proxy.store.bracket import Bracket
+from proxy.store.glances import Glance, Glances
 from proxy.store.hold import Held
 from proxy.store.memory import MemoryStore
 from proxy.store.nobodies import Alias
@@ -66,6 +67,7 @@ class TieredStore:
         self.bracket = Bracket(memory, redis, feed, self.recovery, reject=reject)
         if feed is not None:
             feed.orphaned = self.bracket.take_over
+        self.glances = Glances(*redis.reading, memory, self.recovery)
         self.tokens = TokenWords(memory, redis, self.recovery, self._may_remember, feed)
         self._closed = False
 
@@ -100,9 +102,15 @@ class TieredStore:
             found = self.memory.look(ref) if self.recovery.down else None
             return found if isinstance(found, Found) else Absent(Reason.STORE_DOWN)
         self.recovery.breaker.succeeded()
-        if isinstance(looked, Found) and self._remembers:
-            self.memory.put(ref, looked.entry, local)
+        if isinstance(looked, Found):
+            self.glances.learn(ref, looked.entry)
+            if self._remembers:
+                self.memory.put(ref, looked.entry, local)
         return looked
+
+    def glance(self, ref: Ref, done: Callable[[Entry | None], None]) -> Glance | None:
+        """See Store."""
+        return self.glances.ask(ref, done)
 
     def hold(self, ref: Ref) -> Held | None:
         """See Store; only of what memory holds, and good while memory may be used."""

@@ -239,7 +239,7 @@ class ClusterLink(Link):
         name = f"[{host}]" if ":" in host else host
         own = Link(
             connect(f"redis://{name}:{port}", 1, *self._settings[1:], **self._account),
-            deadline=self._deadline,
+            deadline=self.deadline,
         )
         try:
             async with own.listening(*channels) as messages:

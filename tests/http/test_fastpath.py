@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from proxy.core.model import Batch, Ref
 from proxy.core.tokenkeys import Key, KeySet
-from proxy.fastpath import LONGEST, Replays
+from proxy.fastpath import Replays
+from proxy.readytext import LONGEST
 from proxy.store.codec import is_note
 from tests.contract.kit import Clock, until
 from tests.valkey import Valkey

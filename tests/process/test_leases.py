@@ -78,7 +78,7 @@ async def test_three_hundred_readers_cost_one_call(
     monkeypatch.setattr(redis_store, "LEASE", 30.0)
     async with replicas(valkey.url, 3) as caches:
         for cache in caches:
-            cache.store.redis.link._deadline = 5.0  # type: ignore[attr-defined]
+            cache.store.redis.link.deadline = 5.0  # type: ignore[attr-defined]
         first = ask(caches[0], ref, upstream)
         await until(lambda: upstream.calls == 1)
         readers = [ask(cache, ref, upstream) for cache in caches for _ in range(100)]
