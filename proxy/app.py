@@ -38,7 +38,6 @@ from proxy.steps.exchange import Services
 from proxy.steps.explain import explain
 from proxy.stopwatch import Stopwatch
 from proxy.telemetry import Telemetry
-from proxy.tracing import tracing
 from proxy.upstream import HttpUpstream
 from proxy.waiting import Waiting
 
@@ -174,6 +173,8 @@ async def _version(
     cache.warm_up()
     spans = None
     if settings.observing.traces:
+        from proxy.tracing import tracing  # here, as it loads redis-py
+
         spans = await stack.enter_async_context(kept.part("traces", None, tracing))
     request_log = RequestLog(settings.observing)
     verifier, keys = await stack.enter_async_context(
@@ -209,8 +210,7 @@ async def _version(
     walk = pipeline if spans is None else spans.walk(pipeline)
     duties = Duties(cache, upstream.ping, explained, keys, Modes(rollout, note), lambda: upstream.figures)
     refusals = Refusals(telemetry, on=settings.observing.log_requests)
-    # A span is around each request where there are spans.
-    passages = Passages(pipeline, upstream, date_now) if spans is None else None
+    passages = Passages(pipeline, upstream, date_now) if spans is None else None  # as with replays
     line = Line(walk, fitted(settings).limits, settings.edge, replays, refusals, passages)
     return _Version(settings, line, duties)
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+# First, see there.
+from proxy import lean  # noqa: F401
+
+# isort: split
+
 import asyncio
 import contextlib
 import logging

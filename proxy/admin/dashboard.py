@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -61,7 +61,7 @@ class Dashboard:
             "Referrer-Policy": "no-referrer",
             "Cache-Control": "no-cache",
         }
-        body = files(__package__).joinpath("page", name).read_bytes()
+        body = Path(__file__).with_name("page").joinpath(name).read_bytes()
         return web.Response(body=body, content_type=kind, charset="utf-8", headers=headers)
 
     async def events(self, request: web.Request) -> web.StreamResponse:

@@ -11,10 +11,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proxy.core.ports import Membership
-from proxy.store.link import WRONG_TYPE, Command, Link, Script
+from proxy.store.scripts import WRONG_TYPE, Command, Script
+
+if TYPE_CHECKING:
+    from proxy.store.link import Link
 
 LIMIT = 10_000
 CHUNK = 200  # words in one round trip

@@ -7,8 +7,8 @@ import secrets
 
 from proxy.core.model import Batch, Fence
 from proxy.store import codec
-from proxy.store.link import Command, Script
 from proxy.store.lives import FLOOR_MS, WEEK_MS
+from proxy.store.scripts import Command, Script
 
 _FENCE, _LIFT, _GUARD, _UNGUARD, _SHUT, _OPEN, _PLEDGE, _REDEEM = (
     Script("fence", "_fences"),

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
-from enum import Enum
-from importlib.resources import files
 from time import perf_counter
-from typing import Any, Final
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
@@ -18,8 +15,9 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from proxy.core.errors import StoreError
 from proxy.histogram import Histogram
 from proxy.store.connections import Pool, Process, connect
-from proxy.store.mux import Command, Multiplexer, told
+from proxy.store.mux import Multiplexer, told
 from proxy.store.patience import Patience
+from proxy.store.scripts import TEXTS, WRONG_TYPE, Command, Script
 
 __all__ = ["WRONG_TYPE", "Command", "Link", "Pool", "Process", "Script", "connect"]
 
@@ -28,34 +26,6 @@ around: Callable[[Sequence[Command]], AbstractContextManager[Any]] | None = None
 
 # Bounds the memory that one burst of replies takes.
 _BURST = 500
-
-
-class _WrongType(Enum):
-    """The reply to a command on a key that holds another type."""
-
-    WRONG_TYPE = "WRONGTYPE"
-
-
-WRONG_TYPE: Final = _WrongType.WRONG_TYPE
-
-
-# Every script of this process by digest: a server that has lost them gets them all at once.
-_TEXTS: dict[str, str] = {}
-
-
-class Script:
-    """One single-key script of `lua/`, run by digest; `shared` are files of functions put before it."""
-
-    def __init__(self, name: str, *shared: str) -> None:
-        folder = files(__package__).joinpath("lua")
-        parts = [f"{part}.lua" for part in (*shared, name)]
-        self.text = "\n".join(folder.joinpath(part).read_text("utf-8") for part in parts)
-        self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-        _TEXTS[self.digest] = self.text
-
-    def call(self, key: str, *args: str | bytes) -> Command:
-        """The command that runs it on `key`."""
-        return ("EVALSHA", self.digest, "1", key, *args)
 
 
 class Link:
@@ -157,7 +127,7 @@ class Link:
         unknown = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
             self.loads += 1
-            await self._try([("SCRIPT", "LOAD", text) for text in _TEXTS.values()])
+            await self._try([("SCRIPT", "LOAD", text) for text in TEXTS.values()])
             again = await self._try([commands[index] for index in unknown])
             for index, reply in zip(unknown, again, strict=True):
                 replies[index] = reply

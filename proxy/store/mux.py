@@ -16,7 +16,7 @@ from redis._parsers.base import BaseParser
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse, ReadOnlyError
 
-Command = tuple[str | bytes, ...]
+from proxy.store.scripts import Command
 
 _MORE: Final = object()
 # It is still loading, or not the primary any more: another connection may do better.

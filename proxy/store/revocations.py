@@ -10,12 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from proxy.core.model import Entry, Reason, Ref
 from proxy.core.ports import Membership
 from proxy.store import codec
 from proxy.store.cutoffs import asking, latest
-from proxy.store.link import WRONG_TYPE, Command, Link, Script
+from proxy.store.scripts import WRONG_TYPE, Command, Script
+
+if TYPE_CHECKING:
+    from proxy.store.link import Link
 
 LIMIT = 10_000
 CHUNK = 200  # words in one round trip

@@ -12,7 +12,7 @@ from typing import Any, cast
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from proxy.core.errors import StoreError
-from proxy.store import link
+from proxy.store import link, scripts
 from tests.simulator.scheduler import ACTOR, REPLICA, Scheduler
 from tests.simulator.server import BROKEN, Server, Subscription
 
@@ -23,16 +23,16 @@ DEADLINE = 10_000.0
 @cache
 def _scripts() -> dict[str, str]:
     """Digest → name, for people."""
-    files = Path(link.__file__).with_name("lua").glob("[a-z]*.lua")
+    files = Path(scripts.__file__).with_name("lua").glob("[a-z]*.lua")
     texts = {path.stem: path.read_text("utf-8") for path in files}
     ends = sorted(texts.items(), key=lambda item: -len(item[1]))
     return {
         digest: next((name for name, end in ends if text.endswith(end)), "script")
-        for digest, text in link._TEXTS.items()
+        for digest, text in scripts.TEXTS.items()
     }
 
 
-def _name(command: link.Command) -> str:
+def _name(command: scripts.Command) -> str:
     if command[0] == "EVALSHA":
         return f"{_scripts()[str(command[1])]} {command[3]!s}"
     return " ".join(str(word) for word in command[:2])
@@ -47,7 +47,7 @@ class SimLink(link.Link):
         self._server = server
         self._split = split
 
-    async def _send(self, commands: Sequence[link.Command]) -> list[Any]:
+    async def _send(self, commands: Sequence[scripts.Command]) -> list[Any]:
         if not commands:
             return []
         replies: list[Any] = []

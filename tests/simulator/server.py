@@ -16,7 +16,7 @@ from typing import Any
 import fakeredis
 from redis.exceptions import NoScriptError, ResponseError
 
-from proxy.store import link
+from proxy.store import scripts
 
 EPOCH_US = 1_700_000_000_000_000
 # Every command takes this many microseconds, so that no two have the same time.
@@ -61,7 +61,7 @@ class Server:
         self._ticks = 0
         self._data: dict[bytes, bytes | dict[bytes, bytes]] = {}
         self._ends: dict[bytes, int] = {}
-        self._scripts = dict(link._TEXTS)
+        self._scripts = dict(scripts.TEXTS)
         self._now = 0
         self.subscriptions: list[Subscription] = []
         self.away = False
@@ -107,7 +107,7 @@ class Server:
 
     # -- commands ------------------------------------------------------------------------------------
 
-    def execute(self, command: link.Command) -> Any:
+    def execute(self, command: scripts.Command) -> Any:
         """The reply; an error is returned, as in a pipeline."""
         self._ticks += STEP_US
         self._now = EPOCH_US + int(self._clock() * 1e6) + self._ticks - self.behind

@@ -10,7 +10,7 @@ import hashlib
 import sys
 
 from proxy.cli import main
-from proxy.store import link
+from proxy.store import scripts
 from tests.simulator.bugs import BUGS as SIMULATED
 from tests.simulator.bugs import Bug
 
@@ -28,10 +28,10 @@ def plant(bug: Bug) -> None:
     """Makes the mistake in this process, for good."""
     bug.patching().__enter__()
     for script in gc.get_objects():
-        if isinstance(script, link.Script):
+        if isinstance(script, scripts.Script):
             script.text = bug.mutate(script.text)
             script.digest = hashlib.sha1(script.text.encode(), usedforsecurity=False).hexdigest()
-            link._TEXTS[script.digest] = script.text
+            scripts.TEXTS[script.digest] = script.text
 
 
 if __name__ == "__main__":
