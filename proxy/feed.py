@@ -66,6 +66,7 @@ class Feed:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.replica = secrets.token_hex(6)
+        self._own = f"{CHANNEL}:{self.replica}"
         self._link = link
         self._listening = listening
         self._drop = drop
@@ -97,8 +98,9 @@ class Feed:
         return self._clock() < self._until
 
     @property
-    def _own(self) -> str:
-        return f"{CHANNEL}:{self.replica}"
+    def behind(self) -> float:
+        """For so many seconds writes of others may have gone unheard; 0 while the lease is alive."""
+        return max(0.0, self._clock() - self._until)
 
     # -- announcing ----------------------------------------------------------------------------------
 
@@ -116,8 +118,8 @@ class Feed:
 
     def standing(self, fence: Fence, seconds: float) -> Command:
         """Tells all replicas how long a fence goes on standing; 0: it is down."""
-        kind = "stand" if seconds else "lift"
-        return ("PUBLISH", CHANNEL, encode(about(kind, self.replica, 0, fence, seconds)))
+        message = about("stand" if seconds else "lift", self.replica, 0, fence, seconds)
+        return ("PUBLISH", CHANNEL, encode(message))
 
     def word(
         self, tokens: Sequence[tuple[str, float]] = (), cutoffs: Sequence[tuple[str, float, float]] = ()
@@ -173,7 +175,7 @@ class Feed:
 
     async def close(self) -> None:
         """Leaves: memory is off first, then the others need not wait for this replica any more."""
-        self._until = 0.0
+        self._until = min(self._until, self._clock())
         if self._task is None:
             return
         self._task.cancel()
@@ -196,7 +198,7 @@ class Feed:
                 # Whatever went wrong, memory is off until a new connection has proven itself.
                 log.exception("feed broke", extra={"cause": type(bug.exceptions[0]).__name__})
             finally:
-                self._until = 0.0
+                self._until = min(self._until, self._clock())
                 self._sent.clear()
             await asyncio.sleep(RECONNECT_AFTER)
 
@@ -267,8 +269,7 @@ class Feed:
         sent = self._sent.pop(number, None)
         if sent is None:
             return False
-        for older in [n for n in self._sent if n < number]:
-            del self._sent[older]
+        self._sent = {newer: at for newer, at in self._sent.items() if newer > number}
         again = not self.alive
         if again:
             # Announcements of the time between may have missed this replica: nobody waited for it.

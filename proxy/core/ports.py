@@ -187,6 +187,11 @@ class Membership(Protocol):
         """May memory be used now? To be asked on each use."""
         ...
 
+    @property
+    def behind(self) -> float:
+        """For so many seconds writes of others may have gone unheard; 0 while memory may be used."""
+        ...
+
     def start(self) -> None:
         """Joins in the background; once."""
         ...

@@ -245,7 +245,8 @@ class TieredStore:
 
     def _went_down(self) -> None:
         self.memory.max_ttl = self._fallback_ttl
-        self.memory.cap(self._fallback_ttl)
+        # A process that was frozen may wake up here: what it holds is as old as its lease has been over.
+        self.memory.cap(self._fallback_ttl - (0.0 if self._feed is None else self._feed.behind))
 
     def _came_back(self) -> None:
         self.memory.drop_batch(Batch(everything=True))

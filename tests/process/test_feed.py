@@ -448,6 +448,21 @@ async def test_an_old_snapshot_is_never_read(valkey_server: Callable[..., Valkey
         assert {Reason.STORE_DOWN, Reason.ABSENT} == set(seen)
 
 
+@pytest.mark.parametrize(("frozen", "kept"), [(0.0, True), (4.0, True), (6.0, False)])
+async def test_memory_without_redis_is_no_older_than_it_may_be(
+    valkey_server: Callable[..., Valkey], frozen: float, kept: bool
+) -> None:
+    """Five seconds from the end of the lease: a replica that was frozen, and then finds Redis away, has used
+    some of them up."""
+    server = valkey_server()
+    async with joined(server.url, 1) as (one,):
+        await everywhere([one], b"old")
+        server.kill()
+        one.feed._clock = lambda: time.monotonic() + frozen
+        one.store.recovery.failed(StoreError("away", gone=True))
+        assert (b"old" if kept else None) == one.copy()
+
+
 async def test_writes_are_refused_where_the_settings_say_so(valkey_server: Callable[..., Valkey]) -> None:
     """`on_redis_loss: reject`: no write is forwarded that the others can't be told of; reads go on."""
     server = valkey_server()

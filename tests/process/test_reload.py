@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import ssl
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,11 @@ from typing import Any
 import pytest
 
 from proxy import server
+from proxy.config import load
+from proxy.core.settings import Settings
 from proxy.systemd import notify
 from tests.certificates import make_certificate
+from tests.contract.kit import until
 from tests.process.notified import notified
 from tests.processes import Proxy, Stub
 from tests.valkey import Valkey
@@ -99,3 +104,23 @@ def test_a_reload_before_the_loop_runs_is_not_the_end(monkeypatch: pytest.Monkey
     finally:
         signal.signal(signal.SIGHUP, before)
     assert [signal.SIGHUP] == noted
+
+
+async def test_a_reload_that_was_asked_for_early_is_done() -> None:
+    """As soon as the process serves."""
+    env = {
+        "LISTEN": "127.0.0.1:0",
+        "ADMIN_LISTEN": "127.0.0.1:0",
+        "JWT_SECRET": "x" * 40,
+        "DRAIN_DELAY": "0s",
+    }
+    settings, asked = load(env), threading.Event()
+
+    def reload() -> Settings:
+        asked.set()
+        return settings
+
+    serving = asyncio.ensure_future(server.serve(settings, reload=reload, early=[signal.SIGHUP]))
+    await until(asked.is_set)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await serving

