@@ -103,10 +103,11 @@ async def replicas(valkey: Valkey) -> AsyncIterator[list[Replica]]:
 
 
 async def everywhere(replicas: list[Replica], body: bytes) -> None:
-    """User 42 is in each replica's memory."""
-    assert None is await replicas[0].refill(body)
-    await asyncio.gather(*(one.store.get(ID) for one in replicas))
-    assert [body] * len(replicas) == [one.copy() for one in replicas]
+    """User 42 is in each replica's memory. Whoever finds out that notes may be lost evicts once more, by and by."""
+    async with asyncio.timeout(10):
+        while [body] * len(replicas) != [one.copy() for one in replicas]:
+            await replicas[0].refill(body)
+            await asyncio.gather(*(one.store.get(ID) for one in replicas))
 
 
 async def test_a_fence_returns_when_the_others_have_dropped_the_user(replicas: list[Replica]) -> None:
