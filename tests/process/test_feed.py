@@ -103,7 +103,7 @@ async def replicas(valkey: Valkey) -> AsyncIterator[list[Replica]]:
 
 
 async def everywhere(replicas: list[Replica], body: bytes) -> None:
-    """User 42 is in each replica's memory. Who finds out that notes may be lost evicts once more, by and by."""
+    """User 42 is in each replica's memory. Who finds notes lost evicts once more, by and by."""
     async with asyncio.timeout(10):
         while [body] * len(replicas) != [one.copy() for one in replicas]:
             await replicas[0].refill(body)
