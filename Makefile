@@ -10,7 +10,6 @@ HOST ?= http://127.0.0.1:8080
 IMAGE ?= user-cache-proxy
 CONTAINER ?= $(firstword $(foreach tool,podman docker buildah,$(if $(shell command -v $(tool) 2>/dev/null),$(tool))))
 BUILD_ARGS ?=
-RUN_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,7 +28,7 @@ endef
 .DELETE_ON_ERROR:
 # The jobs share one environment and one tree: `make -j` runs them one after another, in the order given.
 .NOTPARALLEL:
-.PHONY: help run test bulk fuzz conformance soak bench lint format docs lock image image-test deploy-test metrics-test dashboard-test loadtest clean force
+.PHONY: help run test bulk fuzz conformance soak bench lint format docs lock image image-test deploy-test metrics-test dashboard-test migration-test loadtest clean force
 
 # A virtual environment knows its own place, and breaks when its interpreter goes away: the stamp holds the
 # folder it was made in, and is read with that interpreter. Anything else there means: install again.
@@ -107,11 +106,10 @@ image: ## build the container image (CONTAINER=podman|docker|buildah, BUILD_ARGS
 	@$(if $(CONTAINER),:,echo "make image needs podman, docker or buildah" >&2; exit 1)
 	$(CONTAINER) build $(if $(filter docker,$(CONTAINER)),,--format docker) $(BUILD_ARGS) -t $(IMAGE) .
 
-image-test: image ## build the image, then try it as it is meant to run: not root, nothing writable, no rights
-	@$(if $(filter podman docker,$(CONTAINER)),:,echo "make image-test needs podman or docker" >&2; exit 1)
-	$(CONTAINER) run --rm --read-only --cap-drop all --security-opt no-new-privileges $(RUN_ARGS) \
-		--entrypoint python $(IMAGE) -c \
-		'import os, proxy; assert os.getuid() == 65532; print("user-cache-proxy", proxy.__version__)'
+image-test: $(STAMP) ## build the image and run it as it is meant to run (Debian: podman runc conmon catatonit debootstrap)
+	@{ command -v podman || command -v docker; } >/dev/null || \
+		{ echo "make image-test needs podman or docker (Debian: apt-get install podman runc conmon catatonit debootstrap)" >&2; exit 2; }
+	@exec $(BIN)/python -m pytest deploy/live/test_image.py -s $(ARGS)
 
 # kubectl, hadolint and docker-compose come as Python packages, so that the check needs nothing else.
 deploy-test: $(STAMP) ## check the Dockerfile, deploy/kubernetes and the rest of deploy/ with the real tools
@@ -135,6 +133,11 @@ dashboard-test: $(STAMP) ## the dashboard in a real Chromium (Debian: chromium);
 		$(BIN)/python $(PIP) --require-hashes --target build/dashboard -r deploy/live/requirements.lock && \
 		touch build/dashboard/.installed; }
 	@PYTHONPATH=build/dashboard exec $(BIN)/python -m pytest deploy/live/test_dashboard.py $(ARGS)
+
+migration-test: $(STAMP) ## what docs/migration.md shows of nginx and Varnish, by these (Debian: nginx-light varnish)
+	@{ command -v nginx && command -v varnishd; } >/dev/null || \
+		{ echo "make migration-test needs nginx and varnishd (Debian: apt-get install nginx-light varnish)" >&2; exit 2; }
+	@exec $(BIN)/python -m pytest deploy/live/test_migration.py $(ARGS)
 
 clean: ## remove everything that was made here
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

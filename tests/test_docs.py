@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -13,10 +14,28 @@ import pytest
 import yaml
 
 from proxy.config import SETTINGS, parse
-from tests.processes import Proxy, Stub, environment
+from tests.keys import pem
+from tests.processes import Proxy, Stub, ask, environment, poll
+from tests.valkey import Valkey
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+# Who runs what is in the pages: this module, deploy/live (nginx, vcl, sh image), or nobody (text: a picture).
+LANGUAGES = {
+    "sh",
+    "sh make",
+    "sh serve",
+    "sh image",
+    "sh simulator",
+    "yaml",
+    "json",
+    "python",
+    "nginx",
+    "vcl",
+    "text",
+}
 
 
 def blocks(language: str) -> list[object]:
@@ -53,13 +72,91 @@ KEYS = {
 }
 
 
+def test_every_block_says_what_it_is() -> None:
+    """So that no command is overlooked."""
+    found = {
+        (page.name, language)
+        for page in PAGES
+        for language in re.findall(r"(?ms)^```([^\n]*)\n.*?^```$", page.read_text())
+    }
+    assert set() == {one for one in found if one[1] not in LANGUAGES}
+
+
+# What a part of a routes file is a part of.
+WHOLE = """
+version: 1
+tokens: {secret_env: JWT_SECRET, algorithms: [HS256]}
+views: {users: {ttl: 60s}, introspection: {ttl: 60s}}
+routes: [{match: "GET /users/{id:int}", lookup: {by: id, view: users}, access: anyone}]
+"""
+
+
 @pytest.mark.parametrize("text", blocks("yaml"))
-def test_yaml_examples_are_good_settings(text: str) -> None:
-    """A block that is a whole routes file is accepted as one; a part of one is YAML at least."""
-    if "version: 1" in text:
-        parse(text.encode(), "routes.yaml", KEYS)
-    else:
-        yaml.safe_load(text)
+def test_yaml_examples_are_good_settings(text: str, tmp_path: Path) -> None:
+    """Each is accepted as a routes file, or as that part of one; what is Kubernetes' is for its own test."""
+    given = yaml.safe_load(text)
+    if isinstance(given, dict) and "apiVersion" in given:
+        return
+    if "version: 1" not in text:
+        part = {"routes": given} if isinstance(given, list) else given
+        text = yaml.safe_dump(yaml.safe_load(WHOLE) | part, sort_keys=False)
+    parse(text.encode(), "routes.yaml", KEYS, read_file=lambda _: pem("rsa"))
+
+
+@pytest.mark.parametrize("text", blocks("json"))
+def test_json_examples_are_json(text: str) -> None:
+    """Each line by itself, or all of it."""
+    try:
+        json.loads(text)
+    except ValueError:
+        for line in text.splitlines():
+            json.loads(line)
+
+
+@pytest.mark.parametrize("text", blocks("sh make"))
+def test_targets_are_there(text: str) -> None:
+    """Each line is a target that make knows; to run them is for .ci/run and the demo's tests."""
+    for line in text.splitlines():
+        command = line.partition("#")[0].split()
+        assert "make" == command[0]
+        done = subprocess.run(["make", "-n", *command[1:]], cwd=ROOT, capture_output=True, check=False)
+        assert 0 == done.returncode
+
+
+@pytest.mark.parametrize("text", blocks("sh simulator"))
+def test_the_longer_search_runs(text: str, tmp_path: Path) -> None:
+    """With fewer seeds."""
+    words = text.strip().replace(".venv/bin/python", sys.executable).replace("3000", "1").split()
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+    assert 0 == done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("text", blocks("sh serve"))
+def test_it_starts_as_it_is_written(text: str, tmp_path: Path) -> None:
+    """The lines as they stand, but for the secret and the ports, in a folder with a routes.yaml."""
+    (tmp_path / "routes.yaml").write_bytes((ROOT / "proxy/routes.yaml").read_bytes())
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with Valkey() as valkey, Stub.start() as stub, (tmp_path / "log").open("wb") as log:
+        text = text.replace("…", KEYS["JWT_SECRET"]).replace("http://127.0.0.1:8000", stub.url)
+        text = text.replace("redis://127.0.0.1:6379/0", valkey.url).replace(
+            "\nuser-cache", "\nexec user-cache"
+        )
+        environ = environment(PATH=path, LISTEN="127.0.0.1:0", ADMIN_LISTEN="127.0.0.1:0", LOG_FORMAT="json")
+        command = ["bash", "--norc", "-euo", "pipefail", "-c", text]
+        process = subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=log, stderr=log)
+        try:
+
+            def listening() -> str | None:
+                assert process.poll() is None, (tmp_path / "log").read_text()
+                told = re.search(r'"message": "listening", "listen": "(.*?)"', (tmp_path / "log").read_text())
+                return told and told[1]
+
+            place = poll(listening, "listening")
+            assert ["MISS", "HIT"] == [ask(f"http://{place}", "GET", "/users/1").x_cache for _ in range(2)]
+        finally:
+            process.terminate()
+            assert 0 == process.wait(20)
 
 
 @pytest.fixture(name="stage", scope="module")
