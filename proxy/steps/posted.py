@@ -89,7 +89,9 @@ class _Asking:
         proved = None if action.opaque else proven(x, form.token)
         self.proved = proved
         self.identity = proved if isinstance(proved, Identity) else None
-        self.about_name = _digest(self.name, token_hash(form.token))
+        # Of all spellings of one token, what is said of one counts for the others.
+        token = token_hash(form.token) if self.identity is None else self.identity.token_hash
+        self.about_name = _digest(self.name, token)
         # Services let some callers see some tokens (RFC 7662 §4): those for them, mostly.
         self.scope = self.name if self.identity is None else _digest(self.name, *_issued(self.identity))
 
