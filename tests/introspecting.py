@@ -91,6 +91,10 @@ class Service:
         number = _user_of(str(form.get("token", "")))
         return web.json_response({"id": number, "username": f"u{number}", "is_active": number in self.active})
 
+    async def asset(self, _: web.Request) -> web.Response:
+        """Something that may be kept."""
+        return web.Response(text="x", headers={"Cache-Control": "max-age=60"})
+
     async def out(self, request: web.Request) -> web.Response:
         """Ends the token."""
         self.ended.add(request.headers["Authorization"].removeprefix("Bearer "))
@@ -106,6 +110,8 @@ class Service:
         app.router.add_patch("/users/{id}", self.user)
         app.router.add_post("/users/{id}", self.user)
         app.router.add_post("/logout", self.out)
+        app.router.add_post("/assets/introspect", self.introspect)
+        app.router.add_route("*", "/assets/introspect", self.asset)
         return app
 
 

@@ -100,7 +100,8 @@ async def known(
     for ref in (Ref("id", identity.user_id, view.name), told_ref(action, identity)):
         looked = await x.services.cache.get(ref)
         if not isinstance(looked, Found):
-            why = looked.reason
+            # What was there and is no good says more than that nothing was.
+            why = looked.reason if why is Reason.ABSENT else why
             continue
         match policy.plan(looked.entry, view, directives, x.services.now()):
             case policy.Fresh():

@@ -104,6 +104,8 @@ async def test_a_token_is_logged_out(f: Fleet, target: str) -> None:
     caller = basic(f"app-{number}")
     await f.warm(target, token, caller)
     await f.log_out(token)
+    for b in (f.one, f.two):
+        await b.get(f"/users/{number}")
 
     assert [{"active": False}] * 2 == [one.json() for one in await f.asked(target, token, caller)]
     other = token_for(number, jti="other") if f.kind == "proven" else f"t-{number}-b"

@@ -188,6 +188,17 @@ async def test_an_answer_that_must_not_be_stored(b: Bench, s: Service, control: 
     assert "HIT" == (await ask(b, token_for(5))).x_cache
 
 
+async def test_a_stale_copy_proves_nothing(s: Service, tmp_path: Path) -> None:
+    """It may show a user where `stale_while_revalidate` says so, but not that a token is good."""
+    routes = ROUTES.replace("users: {ttl: 300s", "users: {ttl: 20ms, stale_while_revalidate: 60s")
+    async with bench(routes=routes, tmp_path=tmp_path, upstream=s.app()) as b:
+        await b.get("/users/5")
+        await asyncio.sleep(0.03)
+        answer = await ask(b, token_for(5))
+
+    assert ("MISS", True) == (answer.x_cache, "detail=expired" in answer.cache_status)
+
+
 async def test_a_deactivation_ends_every_token(b: Bench, s: Service) -> None:
     """From the moment it is answered; and when the user is known again, from here."""
     for n in range(3):
