@@ -26,7 +26,7 @@ ID = by("id", "42")
 EMAIL = by("email", "u42@x")
 ADA = Batch(("42",))
 # What a loaded machine may add to a bound.
-MARGIN = 1.0
+MARGIN = 5.0
 LEASE = 0.6
 
 

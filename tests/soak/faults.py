@@ -163,6 +163,16 @@ class Faults:
         finally:
             replica.proxy.send(signal.SIGCONT)
 
+    async def _freeze_over_a_loss(self) -> None:
+        """A replica wakes up to a Redis that is another one, or empty."""
+        replica = self._rng.choice(self._replicas)
+        replica.proxy.send(signal.SIGSTOP)
+        try:
+            await self._rng.choice((self._restart_redis, self._flush))()
+            await asyncio.sleep(self._rng.uniform(0.0, 3.5))
+        finally:
+            replica.proxy.send(signal.SIGCONT)
+
     async def _freeze_redis(self) -> None:
         self._valkey.pause()
         try:
@@ -206,6 +216,7 @@ class Faults:
 KINDS: dict[str, Callable[[Faults], Awaitable[None]]] = {
     "kill replica": Faults._kill_replica,
     "freeze replica": Faults._freeze_replica,
+    "freeze replica over a loss": Faults._freeze_over_a_loss,
     "freeze redis": Faults._freeze_redis,
     "restart redis": Faults._restart_redis,
     "kill connections": Faults._kill_connections,
