@@ -61,7 +61,7 @@ class HeldEntry(Hold, Protocol):
 class Offer(msgspec.Struct, frozen=True):
     """A fresh hit. It may be one again from `begins` until before `ends` (wall-clock seconds), while all
     `holds` stand. Its Age is counted from `born`, its ttl up to `expires`. `outcome` is what such a hit is
-    counted as, `users` how many of them it is put together of."""
+    counted as, `users` how many of them it is put together of, or weighs as much as."""
 
     holds: tuple[Hold, ...]
     begins: float

@@ -6,11 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from proxy.core.cachecontrol import NO_DIRECTIVES, RequestDirectives
 from proxy.core.credentials import has_credentials
 from proxy.core.model import Found, Outcome, Reason, Ref, Reply, Tier, XCache
 from proxy.core.offers import Grant, HeldEntry, Hold, Offer, Source
-from proxy.core.settings import Access, Answer, Introspect, Lookup, Route, Write
+from proxy.core.resources import names_of
+from proxy.core.settings import Access, Answer, Introspect, Lookup, Resource, Route, Write
 from proxy.core.tokenplace import Where
 from proxy.core.tokens import Identity, Verifier
 from proxy.steps.callers import VOUCHED, entry_state, good_ref, identify
@@ -28,6 +31,12 @@ _OTHERS = tuple(
 _ANY_USER = frozenset({Access.ANYONE, Access.TOKEN, Access.UNSET})
 # What a copy is compared with: the same line is met by one and not by another.
 _CONDITIONS = ("if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range")
+# What a variant may be chosen by: lines of the head, which the fast path knows by its bytes. Of others it may
+# set some aside, as those that name a request in a trace.
+_CHOOSING = frozenset({"accept", "accept-encoding", "accept-language", "origin"})
+# Offers keep what memory may have dropped: larger bodies are walked for, and each counts as what it weighs.
+_LARGEST = 16 * 1024
+_USER = 4 * 1024
 _SHARED = frozenset({Access.ANYONE, Access.TOKEN, Access.OWNER, Access.UNSET})
 
 
@@ -111,6 +120,25 @@ def _granted(x: Exchange, ref: Ref) -> Grant | None:
     if caller is None:
         return None
     return Grant((*caller.state, *caller.keys), caller.begins, caller.ends, _counted(x, Tier.REDIS))
+
+
+def offered_resource(
+    x: Exchange, base: Ref, ref: Ref, found: Found, directives: RequestDirectives, reply: Reply
+) -> Offer | None:
+    """The same of a hit on a URL, whose index is at `base` if its answers vary."""
+    if not isinstance(reply.body, bytes) or len(reply.body) > _LARGEST:
+        return None
+    offer = offered(x, ref, found, directives, reply)
+    if not isinstance(offer, Offer):
+        return None
+    offer = replace(offer, users=1 + len(reply.body) // _USER)
+    if ref == base:
+        return offer
+    index = x.services.cache.hold(base)
+    names = None if index is None else names_of(index.entry)
+    if index is None or names is None or not _CHOOSING.issuperset(names):
+        return None
+    return replace(offer, holds=(*offer.holds, index), ends=min(offer.ends, index.entry.expires))
 
 
 def offered_together(
@@ -211,7 +239,7 @@ def _asks_who(route: Route) -> bool:
     match route.action:
         case Introspect():
             return True
-        case Lookup():
+        case Lookup() | Resource():
             return route.access in (Access.TOKEN, Access.OWNER)
         case Write():
             raise AssertionError("a write is no hit")

@@ -24,6 +24,7 @@ from proxy.steps import body as bodies
 from proxy.steps.callers import Caller, admitted
 from proxy.steps.exchange import Exchange
 from proxy.steps.lookup import STALE_IF_STATUS
+from proxy.steps.offers import offered_resource
 from proxy.steps.passing import vouched_bypass
 from proxy.steps.refill import CHOOSING, Fill, Look, without_secrets
 
@@ -72,7 +73,8 @@ async def _turn(
             case policy.Fresh(_, ttl):
                 x.outcome.x_cache, x.outcome.tier, x.outcome.ttl = XCache.HIT, look.found.tier, ttl
                 x.outcome.reason = None
-                return from_resource(x.request, look.found.entry, now)
+                hit = from_resource(x.request, look.found.entry, now)
+                return replace(hit, offer=offered_resource(x, base, look.ref, look.found, asked, hit))
             case policy.Stale(_, revalidate):
                 if revalidate:
                     _refresh(x, look)

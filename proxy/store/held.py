@@ -47,7 +47,7 @@ class Memory:
         self._max_users = max(1, max_users)
         self._tables = Tables(max_resource_bytes, self.world)
         self._users = self._tables.users
-        self.used: Callable[[str], None] = self._users.move_to_end
+        self.used: Callable[[str], None] = self._tables.used
         self._aliases: dict[Alias, str] = {}
         self._nobodies = Nobodies(max_users // 10 + 1, self._over)
         self._floors: OrderedDict[str, int] = OrderedDict()
@@ -96,7 +96,7 @@ class Memory:
     def hold(self, ref: Ref) -> Held | None:
         """The answer of a user that `look` would find now, if it is one."""
         user_id = ref.value if ref.key == "id" else self._aliases.get((ref.key, ref.value), "")
-        user = self._users.get(user_id)
+        user = self._tables.of(user_id).get(user_id)
         slot = user.slots.get(ref.slot) if user else None
         if slot is None or (ref.key != "id" and slot.entry.keys.get(ref.key) != ref.value):
             return None
@@ -106,7 +106,7 @@ class Memory:
 
     def keeps(self, ref: Ref, user: HeldUser, slot: Slot) -> bool:
         """See Keeper."""
-        if self._users.get(user.id) is not user or user.slots.get(ref.slot) is not slot:
+        if self._tables.of(user.id).get(user.id) is not user or user.slots.get(ref.slot) is not slot:
             return False
         if ref.key != "id" and self._aliases.get((ref.key, ref.value)) != user.id:
             return False
@@ -122,7 +122,7 @@ class Memory:
             self._remove_slot(user, ref.slot)
             self._stats.expirations += 1
             return Absent(Reason.EXPIRED)
-        self._tables.of(user.id).move_to_end(user.id)
+        self.used(user.id)
         return Found(slot.entry, Tier.MEMORY)
 
     def _nobody(self, alias: Alias, ref: Ref) -> Looked:

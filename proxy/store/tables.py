@@ -24,6 +24,10 @@ class Tables:
         """Where what has this id is held."""
         return self.resources if is_resource(name) else self.users
 
+    def used(self, name: str) -> None:
+        """It was read: what is read least goes first."""
+        self.of(name).move_to_end(name)
+
     def account(self, user: HeldUser, size: int) -> None:
         """`size` more bytes are held of it, or fewer."""
         self.bytes += size
