@@ -23,26 +23,22 @@ from proxy.core.errors import StoreError
 from proxy.core.model import Batch, Fence, Ref
 from proxy.core.ports import Memory
 from proxy.messages import Listening, Message, about, decode, encode, questions
+from proxy.renewal import MEMBERS, UNLISTED, renewal, renewed
+from proxy.rollcall import RollCall
 from proxy.store.link import Command, Link, Script
-from proxy.store.lives import WEEK_MS
 
 log = logging.getLogger("proxy.feed")
 
-MEMBERS = "user:members"
 CHANNEL = "user:feed"
-# Stands in the table for everybody whose entry may have been lost with an earlier table.
-UNLISTED = ""
 
 LEASE = 2.0
 RENEW_EVERY = 0.5
 # Clocks of two machines may run apart by this share of a lease; kernels keep them far closer.
 DRIFT = 0.05
-# Who finds that the proxy of a write has died evicts everybody within so many seconds, or another does.
-TAKE_OVER = 10.0
 # After a lost connection the next one is tried after this many seconds.
 RECONNECT_AFTER = 0.1
 
-RENEW, ANNOUNCE = Script("renew"), Script("announce")
+ANNOUNCE = Script("announce")
 
 
 class Feed:
@@ -77,11 +73,12 @@ class Feed:
         self._clock = clock
         self._until = self._settled = 0.0
         self._sent: dict[int, float] = {}
+        self._roll = RollCall()
         self._numbers = 0
         self._open: dict[int, Announcement] = {}
         self._task: asyncio.Task[None] | None = None
         self._proven = asyncio.Event()
-        self.orphaned: Callable[[Mapping[bytes, bytes]], object] = _nobody_asks
+        self.orphaned: Callable[[Mapping[bytes, bytes]], object] = lambda _: None
         """See ports.Membership."""
         self.forgotten: Callable[[], object] = lambda: None
         """The same."""
@@ -151,6 +148,9 @@ class Feed:
         longest = left.pop(UNLISTED, 0.0)
         if left.pop(self.replica, None) is None:
             longest = self._lease
+        roll = await self._roll.at(announcement, self.replica, longest * (1 + DRIFT)) if longest else None
+        if roll is not None:
+            left, longest = dict.fromkeys(roll - {self.replica}, self._lease) | left, 0.0
         missing: set[str] = set()
         if left:
             missing = await announcement.acked_by(left, max(left.values()) * (1 + DRIFT))
@@ -200,28 +200,27 @@ class Feed:
             finally:
                 self._until = min(self._until, self._clock())
                 self._sent.clear()
+                self._roll.lost()
             await asyncio.sleep(RECONNECT_AFTER)
 
     async def _renewing(self) -> None:
         while True:
             self._numbers += 1
-            number = self._numbers
-            echo = encode(Message("echo", self.replica, number))
-            self._sent[number] = self._clock()
+            sent = self._sent[self._numbers] = self._clock()
             joined = self._proven.is_set()
-            lease = str(int(self._lease * 1e6))
             async with self._link.bounded():
                 server = self._link.process.run_id
-                told = (lease, self._own, echo, WEEK_MS, server, str(int(TAKE_OVER * 1e6)))
-                renewal = RENEW.call(MEMBERS, self.replica, *told)
-                asked = ("HEXISTS", MEMBERS, self.replica)
-                had, (unlisted, new, *lost) = await self._link.run(asked, renewal)
-            self._settled = self._clock() + unlisted / 1e6
-            if joined and had != 1:
+                command = renewal(self.replica, self._own, self._numbers, self._lease, server)
+                (reply,) = await self._link.run(command)
+            told = renewed(reply)
+            self._settled = self._clock() + told.unlisted
+            if not (told.unlisted or told.new):
+                self._roll.listed(told.live, sent)
+            if joined and self.replica not in told.live:
                 # The table was lost, and all else with it.
                 self.forgotten()
-            if lost or (new and joined):
-                self.orphaned(dict(zip(lost[::2], lost[1::2], strict=True)))
+            if told.orphans or (told.new and joined):
+                self.orphaned(told.orphans)
             await asyncio.sleep(self._renew_every)
 
     async def _take(self, raw: bytes) -> None:
@@ -245,8 +244,12 @@ class Feed:
                 await self._say(message.sender, Message("ended", self.replica, 0, fences=ended))
             case "word" if self._standing is not None:
                 self._standing.learn(message.tokens, message.cutoffs)
+            case "join":
+                self._roll.joined(message.sender, self._clock())
             case "drop" | "stand" | "lift" | "ended" if message.sender != self.replica:
                 await self._told(message)
+            case "drop" if message.number in self._open:
+                self._open[message.number].ack(self.replica)
 
     async def _told(self, message: Message) -> None:
         """Another replica begins, goes on with, or has ended a write."""
@@ -289,10 +292,6 @@ class Feed:
             "announced": self.announced,
             "waited_out": self.waited_out,
         }
-
-
-def _nobody_asks(_: Mapping[bytes, bytes]) -> None:
-    """Nobody wants to know."""
 
 
 def join(link: Link, memory: Memory, woken: Callable[[str, str, bool], None]) -> Feed:

@@ -12,12 +12,12 @@ from proxy.core.model import Fence
 
 
 class Message(msgspec.Struct, array_like=True, frozen=True):
-    """One message on the feed: `kind` is drop, stand, lift, held, ended, ack, echo, wake or word.
+    """One message on the feed: `kind` is drop, stand, lift, held, ended, ack, echo, join, wake or word.
 
     `sender` is a replica, `number` its count. `fence` stands around what is named for so many `seconds`, if
-    it is given. held asks the writer of `fences` which of them have ended. word tells of `tokens` that are
-    good no more, each with its end, and of users by `cutoffs`: up to when their tokens are from before, and
-    how long that is to be known.
+    it is given. join: the sender takes a lease. held asks the writer of `fences` which of them have ended.
+    word tells of `tokens` that are good no more, each with its end, and of users by `cutoffs`: up to when
+    their tokens are from before, and how long that is to be known.
     """
 
     kind: str

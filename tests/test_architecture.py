@@ -38,7 +38,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("singleflight",)),
     (1, ("messages",)),
     (2, ("store", "store.*")),
-    (2, ("feed", "announcement")),
+    (2, ("feed", "announcement", "renewal", "rollcall")),
     (2, ("upstream",)),
     (2, ("jwks",)),
     (2, ("leases",)),

@@ -17,6 +17,7 @@ from proxy.cache import open_users
 from proxy.core.errors import StoreError
 from proxy.core.model import Absent, Batch, Entry, Evicted, Found, Looked, Reason, Ref, Tier
 from proxy.core.settings import RedisSettings
+from proxy.renewal import MEMBERS, UNLISTED
 from proxy.store.fences import new_fence
 from proxy.store.tiered import TieredStore
 from tests.contract.kit import Clock, Kit, by, until
@@ -97,7 +98,7 @@ async def replicas(valkey: Valkey) -> AsyncIterator[list[Replica]]:
     """Three, the first of which is the writer; the table of members is as old as a lease."""
     async with joined(valkey.url, 3) as started:
         # Until then every write waits for replicas that a lost table may have held.
-        unlisted = int(valkey.ask("HGET", feed.MEMBERS, feed.UNLISTED)) / 1e6
+        unlisted = int(valkey.ask("HGET", MEMBERS, UNLISTED)) / 1e6
         await until(lambda: time.time() > unlisted)
         yield started
 
@@ -220,9 +221,9 @@ OLD_TABLE = "redis.call('DEL', KEYS[1]) redis.call('HSET', KEYS[1], '@', 'other'
     "loss",
     [
         ("FLUSHALL",),
-        ("DEL", feed.MEMBERS),
-        ("SET", feed.MEMBERS, "x"),
-        ("EVAL", OLD_TABLE, "1", feed.MEMBERS),
+        ("DEL", MEMBERS),
+        ("SET", MEMBERS, "x"),
+        ("EVAL", OLD_TABLE, "1", MEMBERS),
     ],
     ids=["flushed", "evicted", "overwritten", "old"],
 )
@@ -239,12 +240,36 @@ async def test_a_lost_table_of_members_does_not_hide_a_replica(
     for one in (hidden, third):
         one.hold()
     valkey.ask(*loss)
-    await until(lambda: valkey.ask("TYPE", feed.MEMBERS) == b"hash")
-    await until(lambda: bool(valkey.ask("HEXISTS", feed.MEMBERS, writer.feed.replica)))
+    await until(lambda: valkey.ask("TYPE", MEMBERS) == b"hash")
+    await until(lambda: bool(valkey.ask("HEXISTS", MEMBERS, writer.feed.replica)))
     assert hidden.feed.alive
     fence = await writer.store.fence(ADA)
     assert [Reason.FENCED, Reason.FENCED] == [await hidden.tier(), await third.tier()]
     await writer.store.settle(fence, ADA)
+
+
+async def test_a_write_after_a_flush_waits_for_nobody_who_answers(
+    replicas: list[Replica], valkey: Valkey
+) -> None:
+    """The table is lost, but each replica knows by itself who may have a lease; a newcomer is among them."""
+    writer = replicas[0]
+    await until(lambda: bool(writer.feed._roll._listed))
+    async with joined(valkey.url, 1) as (newcomer,):
+        await everywhere([*replicas, newcomer], b"old")
+        valkey.flush()
+        began = time.monotonic()
+        fence = await writer.store.fence(ADA)
+        assert (True, 0) == (time.monotonic() - began < LEASE, writer.feed.waited_out)
+        assert [None] * 4 == [one.copy() for one in (*replicas, newcomer)]
+        await writer.store.settle(fence, ADA)
+
+        await everywhere([*replicas, newcomer], b"old")
+        newcomer.hold()
+        valkey.flush()
+        await writer.store.settle(await writer.store.fence(ADA), ADA)
+        assert (True, b"old") == (time.monotonic() - began > LEASE * 0.9, newcomer.copy())
+        assert Reason.ABSENT is await newcomer.tier()
+        newcomer.go_on()
 
 
 async def test_a_script_that_went_missing_does_not_let_the_announcement_go_first(
@@ -358,9 +383,7 @@ async def test_one_who_leaves_is_not_waited_for(replicas: list[Replica], valkey:
     """A closed replica is out of the table at once, so a rollout does not slow the writers."""
     writer, *others = replicas
     await asyncio.gather(*(one.store.close() for one in others))
-    assert [writer.feed.replica.encode()] == [
-        key for key in valkey.ask("HKEYS", feed.MEMBERS) if len(key) > 1
-    ]
+    assert [writer.feed.replica.encode()] == [key for key in valkey.ask("HKEYS", MEMBERS) if len(key) > 1]
     fence = await writer.store.fence(ADA)
     await writer.store.settle(fence, ADA)
     assert 0 == writer.feed.waited_out

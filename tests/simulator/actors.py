@@ -234,6 +234,15 @@ def one_by_one(*acts: Act) -> Act:
     return act
 
 
+def joins() -> Act:
+    """A replica that comes late joins the others."""
+
+    async def act(world: World, replica: str) -> None:
+        await asyncio.create_task(world.replicas[replica].join())
+
+    return act
+
+
 # -- the world ---------------------------------------------------------------------------------------
 
 
@@ -266,6 +275,25 @@ def freezes(replica: str, seconds: float) -> Act:
         await asyncio.sleep(seconds)
         world.scheduler.frozen.discard(replica)
         world.history.note(f"{replica} goes on")
+
+    return act
+
+
+def holds(actor: str) -> Act:
+    """Stops an actor until it is let go."""
+
+    async def act(world: World, _: str) -> None:
+        world.scheduler.frozen.add(actor)
+
+    return act
+
+
+def lets_go(actor: str) -> Act:
+    """It goes on."""
+
+    async def act(world: World, _: str) -> None:
+        world.scheduler.frozen.discard(actor)
+        world.history.note(f"{actor} goes on")
 
     return act
 

@@ -11,8 +11,10 @@ from unittest.mock import patch
 from msgspec.structs import replace
 
 from proxy.core.model import Batch, Evicted, Fence, Found, Looked, Reason, Ref, Ticket
-from proxy.feed import RENEW, Feed
+from proxy.feed import Feed
 from proxy.leases import Leases, Loaded, Own
+from proxy.renewal import RENEW
+from proxy.rollcall import RollCall
 from proxy.store import codec
 from proxy.store.bracket import Bracket
 from proxy.store.fences import pledge
@@ -151,6 +153,10 @@ def _redeemed_early() -> Iterator[None]:
 
 async def _not_widened(self: Bracket, fence: Fence, leads: frozenset[str], tries: int) -> None:
     return None
+
+
+async def _at_once(self: RollCall, *_: Any) -> frozenset[str] | None:
+    return None if self._listed is None else self._listed.union(self._joined)
 
 
 def _kept(self: Feed, number: int) -> bool:
@@ -302,6 +308,20 @@ BUGS = (
         7,
         8,
         cuts=(("if last == 0 or last >", "if last >"),),
+    ),
+    Bug(
+        "who takes a lease does not say so",
+        "a replica joins, and FLUSHALL",
+        25,
+        26,
+        cuts=(("redis.call('PUBLISH', 'user:feed', ARGV[8])", "local _"),),
+    ),
+    Bug(
+        "the roll is called before the own announcement was heard",
+        "a replica joins, and FLUSHALL",
+        2441,
+        2442,
+        _instead(RollCall, "at", _at_once),
     ),
     Bug("a ticket of an old epoch is good", "everybody and one", 5, 6, _epoch_late),
     Bug("memory is kept after a lapse", "a feed breaks", 0, 1, _instead(Feed, "_echoed", _kept)),

@@ -259,6 +259,23 @@ LARGE = (
         early=3,
     ),
     Scenario(
+        "a replica joins, and FLUSHALL",
+        (
+            Actor("writer", "A", act.one_by_one(act.updates("1", quiet=True), act.reads(*ID))),
+            _world("flush", act.flushes()),
+            _world("wax", act.lets_go("A.ear")),
+            _reads("newcomer", "C", ID, ID),
+        ),
+        warm=(
+            WARM,
+            _world("wax", act.holds("A.ear")),
+            Actor("newcomer", "C", act.one_by_one(act.joins(), act.reads(*ID))),
+        ),
+        replicas=("A", "B", "C"),
+        late=("C",),
+        settled=True,
+    ),
+    Scenario(
         "Redis restarts",
         (
             WRITER,

@@ -10,7 +10,8 @@ from typing import cast
 from redis.asyncio import Redis
 
 from proxy.cache import UserCache
-from proxy.feed import MEMBERS, Feed
+from proxy.feed import RENEW_EVERY, Feed
+from proxy.renewal import MEMBERS
 from proxy.store import codec
 from proxy.store.memory import MemoryStore
 from proxy.store.redis import RedisStore
@@ -45,6 +46,7 @@ class Scenario:
 
     `promise`: linear (design §7.5 in full), answered (a read that starts after a write was answered sees
     it), converges (only that all agree with upstream once the world is calm). `early`: see Scheduler.
+    `late`: replicas that join within the race, see actors.joins. `settled`: all have seen the whole table.
     """
 
     name: str
@@ -56,6 +58,8 @@ class Scenario:
     promise: str = "linear"
     early: int = 0
     split: bool = False
+    late: tuple[str, ...] = ()
+    settled: bool = False
 
 
 class Upstream:
@@ -165,10 +169,13 @@ class World:
         for name in self.scenario.replicas:
             one = Replica(name, self.scheduler, self.server, self.loop, split=self.scenario.split)
             self.replicas[name] = one
-            await asyncio.create_task(one.join())
+            if name not in self.scenario.late:
+                await asyncio.create_task(one.join())
         # The table of members is an old one: nobody can have been in another before. So is the count.
         self.server.execute(("HDEL", MEMBERS, ""))
         self.server.execute(("SET", codec.SEQ_KEY, str(EPOCH_US)))
+        if self.scenario.settled:
+            await asyncio.sleep(RENEW_EVERY * 1.5)
         for actor in self.scenario.warm:
             await self._start(actor)
         self.scheduler.calm = False
