@@ -23,6 +23,7 @@ from proxy.core.settings import Lookup, View
 from proxy.steps import body as bodies
 from proxy.steps.callers import admitted
 from proxy.steps.exchange import Exchange
+from proxy.steps.keepable import keepable
 from proxy.steps.offers import Unchanged, offered_together
 from proxy.steps.passing import bypass, vouched_bypass
 
@@ -197,21 +198,10 @@ async def _store(
     ticket: Ticket,
     times: tuple[float, float],
 ) -> None:
-    began, now = times
-    storable = policy.storable(
-        view=view,
-        status=200,
-        request_headers=x.request.headers,
-        reply_headers=Headers(reply.headers),
-        authorized_by_rule=True,
-        asked=began,
-        now=now,
-        token_exp=None,
-        negative_allowed=False,
-        credential_headers=x.services.settings.credential_headers,
-    )
-    if isinstance(storable, policy.Skip):
-        x.outcome.stored, x.outcome.skipped = False, storable.reason
+    now = times[1]
+    storable = keepable(x, view, reply, times)
+    if storable is None:
+        x.outcome.stored = False
         return
     kept = stored_headers(Headers(reply.headers), changed=bool(verdict.taken), body=verdict.body)
     headers = Headers(kept).without(_OF_THE_ARRAY).raw

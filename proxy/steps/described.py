@@ -14,7 +14,6 @@ from proxy.core import policy
 from proxy.core.admission import parse
 from proxy.core.cachecontrol import RequestDirectives, request_directives
 from proxy.core.forms import takes_json
-from proxy.core.headers import Headers
 from proxy.core.introspection import HEADERS, INACTIVE, active_body, as_json, shown_of, told_of
 from proxy.core.model import Entry, Found, Reason, Ref, Reply, Ticket, XCache
 from proxy.core.replies import from_entry
@@ -23,6 +22,7 @@ from proxy.core.tokens import Identity
 from proxy.leases import Loaded, Shared
 from proxy.steps.callers import entry_state
 from proxy.steps.exchange import Exchange
+from proxy.steps.keepable import keepable
 from proxy.steps.offers import offered
 from proxy.steps.passing import bypass, not_cached
 
@@ -174,19 +174,8 @@ def _note(
         return None
     now, life = x.services.now(), view.ttl
     if action.fields:
-        storable = policy.storable(
-            view=view,
-            status=200,
-            request_headers=x.request.headers,
-            reply_headers=Headers(reply.headers),
-            authorized_by_rule=True,
-            now=now,
-            asked=asked,
-            negative_allowed=False,
-            credential_headers=x.services.settings.credential_headers,
-        )
-        if isinstance(storable, policy.Skip):
-            x.outcome.skipped = storable.reason
+        storable = keepable(x, view, reply, (asked, now))
+        if storable is None:
             return None
         life = storable.lifetime
     end = now + life

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-import jwt
 import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from tests.walk import SECRET, Bench, bench, token_for
+from tests.badtokens import BAD_TOKENS
+from tests.walk import Bench, bench, token_for
 
 
 @pytest_asyncio.fixture(name="b")
@@ -33,14 +33,7 @@ async def test_me_fills_the_copy_that_lookups_share(b: Bench) -> None:
     assert "HIT" == (await b.get("/users/5")).x_cache
 
 
-BAD = {
-    "expired": token_for(5, exp=1),
-    "not yet valid": token_for(5, nbf=3_900_000_000),
-    "wrong key": jwt.encode({"sub": "5", "exp": 4_000_000_000}, "another-secret-that-is-long-enough-1234"),
-    "wrong algorithm": jwt.encode({"sub": "5", "exp": 4_000_000_000}, SECRET * 2, algorithm="HS512"),
-    "none": jwt.encode({"sub": "5", "exp": 4_000_000_000}, None, algorithm="none"),
-    "garbage": "not-a-token",
-    "no subject": jwt.encode({"exp": 4_000_000_000}, SECRET),
+BAD = BAD_TOKENS | {
     "long": "a" * 7000,
 }
 

@@ -17,8 +17,9 @@ from aiohttp import web
 from proxy.core.bearer import token_hash
 from proxy.core.model import Found, Reason, Ref
 from tests.answer import Answer
+from tests.badtokens import BAD_TOKENS
 from tests.valkey import Valkey
-from tests.walk import SECRET, Bench, bench, token_for
+from tests.walk import Bench, bench, token_for
 
 ROUTES = """version: 1
 user: {keys: {email: {path: email}}, active: is_active}
@@ -114,14 +115,7 @@ async def test_a_new_token_of_a_known_user_costs_nothing(b: Bench, s: Service) -
     assert ["user"] == s.calls
 
 
-BAD = {
-    "expired": token_for(5, exp=1),
-    "not yet valid": token_for(5, nbf=3_900_000_000),
-    "wrong key": jwt.encode({"sub": "5", "exp": 4_000_000_000}, "another-secret-that-is-long-enough-1234"),
-    "wrong algorithm": jwt.encode({"sub": "5", "exp": 4_000_000_000}, SECRET * 2, algorithm="HS512"),
-    "none": jwt.encode({"sub": "5", "exp": 4_000_000_000}, None, algorithm="none"),
-    "garbage": "not-a-token",
-    "no subject": jwt.encode({"exp": 4_000_000_000}, SECRET),
+BAD = BAD_TOKENS | {
     "gone": token_for(404),
     "logged out": token_for(5, jti="out"),
 }
