@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import jwt
@@ -490,3 +491,76 @@ async def test_tokens_of_another_kind_are_upstreams(b: Bench, s: Service, form: 
 
     assert 4 == len(s.asked)
     assert ("BYPASS", reason) == outcome(last)[1:]
+
+
+async def test_settings_that_are_read_again_forget_who_was_accepted(b: Bench, s: Service) -> None:
+    """Who may ask may be another question now; the copies of users stay."""
+    for _ in range(3):
+        last = await ask(b, GOOD)
+    assert "HIT" == last.x_cache
+    await b.app.change(b.app._version.settings)
+
+    assert [("BYPASS", "caller-unknown"), ("HIT", "")] == [outcome(await ask(b, GOOD))[1:] for _ in range(2)]
+
+
+@asynccontextmanager
+async def connected(b: Bench) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection of one's own, with patience."""
+    host, port = b.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        async with asyncio.timeout(10):
+            yield reader, writer
+    finally:
+        writer.close()
+
+
+HEAD = (
+    b"POST /introspect HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    b"Authorization: " + ME["Authorization"].encode() + b"\r\n"
+)
+
+
+async def test_forms_one_behind_the_other(b: Bench, s: Service) -> None:
+    """Pipelined, each with its own length, on one connection: each gets the answer about its own token."""
+    for number in (5, 6, 7):
+        await b.get(f"/users/{number}")
+        await ask(b, token_for(number))
+    tokens = [token_for(number, jti="p") for number in (5, 6, 7)]
+    forms = [f"token={token}".encode() for token in tokens]
+    sent = b"".join(HEAD + b"Content-Length: %d\r\n\r\n" % len(form) + form for form in forms)
+    found = b""
+    async with connected(b) as (reader, writer):
+        writer.write(sent)
+        while found.count(b'"jti":"p"') < 3:
+            found += await reader.read(65536)
+
+    subjects = [found.index(b'"sub":"%d"' % number) for number in (5, 6, 7)]
+    assert (sorted(subjects), 3) == (subjects, found.count(b"X-Cache: HIT"))
+
+
+async def test_a_client_waits_to_be_asked_for_its_form(b: Bench, s: Service) -> None:
+    """`Expect: 100-continue` (RFC 9110 §10.1.1)."""
+    form = f"token={GOOD}".encode()
+    head = HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(form)
+    async with connected(b) as (reader, writer):
+        writer.write(head)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+        writer.write(form)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+    assert [("app", form)] == s.asked
+
+
+async def test_a_form_that_breaks_off_reaches_nobody(b: Bench, s: Service) -> None:
+    """A chunk that is none, and a client who goes away in the middle."""
+    async with connected(b) as (reader, writer):
+        writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n6\r\ntoken=\r\nzz\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+    async with connected(b) as (_, writer):
+        writer.write(HEAD + b"Content-Length: 500\r\n\r\ntoken=")
+        await writer.drain()
+    for _ in range(500):
+        if not b.app.server.connections:
+            break
+        await asyncio.sleep(0.01)
+    assert [] == s.asked
