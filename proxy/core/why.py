@@ -41,6 +41,7 @@ WHY: Final[Mapping[Reason, str]] = {
     Reason.TOKEN_OUTDATED: "the user's tokens of that time may be good no more; upstream is asked",
     Reason.CALLER_MISSING: "who asks has not said who they are; upstream decides",
     Reason.CALLER_UNKNOWN: "who asks has not been answered by the service before; upstream decides",
+    Reason.TOO_MANY_MISSES: "this client asked for more users who are not there than one client may",
     Reason.TOKEN_SCOPE: "the token lacks a scope that the route requires; upstream decides",
     Reason.TOKEN_CLAIM: "the token lacks the claim that the route requires; upstream decides",
     Reason.TOKEN_KEYS_MISSING: "the key of this token is not known here (yet), so upstream decides",
