@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from proxy import clitext as out
 from proxy.cliadmin import AdminClient, NoProxy, detail
+from proxy.clistats import lines
 from proxy.core.headers import Headers
 
 Place = tuple[str, str | None]
@@ -69,15 +70,7 @@ def stats(place: Place, as_json: bool) -> int:
     if as_json:
         out.say_json(told)
         return 0
-    views = told.pop("views", {})
-    groups = {name: told.pop(name) for name in [*told] if isinstance(told[name], dict)}
-    out.say(*out.fields({name.replace("_", " "): value for name, value in told.items()}))
-    if views:
-        rows = [(name, str(view.get("hits", 0)), str(view.get("misses", 0))) for name, view in views.items()]
-        out.say("", *out.table([("VIEW", "HITS", "MISSES"), *rows]))
-    for name, group in groups.items():
-        if group:
-            out.say("", name.replace("_", " ").upper(), *(f"  {line}" for line in out.fields(group)))
+    out.say(*lines(told))
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -103,7 +104,7 @@ def watch(place: tuple[str, str | None], interval: float, *, as_json: bool) -> i
                     continue
                 shown = lines(client.place, rates, now) if page else [one_line(rates)]
             if page:
-                sys.stdout.write(_HOME_AND_ON + "".join(f"{line}\x1b[K\n" for line in shown) + "\x1b[J")
+                sys.stdout.write(_HOME_AND_ON + "\x1b[K\n".join(fitted(shown)) + "\x1b[J")
             else:
                 out.say(*shown)
             sys.stdout.flush()
@@ -113,6 +114,12 @@ def watch(place: tuple[str, str | None], interval: float, *, as_json: bool) -> i
         if page:
             sys.stdout.write(_SHOW)
             sys.stdout.flush()
+
+
+def fitted(shown: list[str]) -> list[str]:
+    """As much of it as the terminal has room for: a line that wraps would push the first one out of sight."""
+    width, height = shutil.get_terminal_size()
+    return [line if len(line) < width else f"{line[: max(0, width - 2)]}…" for line in shown[: height - 1]]
 
 
 def pace(before: dict[str, Any], now: dict[str, Any], seconds: float) -> dict[str, float]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+from difflib import get_close_matches
 from typing import NoReturn
 
 from proxy import clitext as out
@@ -16,6 +18,10 @@ class Parser(argparse.ArgumentParser):
     """One line for a mistake, not a page of usage before it."""
 
     def error(self, message: str) -> NoReturn:
+        wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        near = get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), 1) if wrong else []
+        if near:
+            message = f"{message}; did you mean {near[0]}?"
         self.exit(MISTAKE, f"{PROG}: {message}; see {self.prog} --help\n")
 
 
