@@ -1,6 +1,7 @@
 """What a fence costs a writer: several replicas, a process each, on one Valkey.
 
-`python -m bench.fence --replicas 3 --writes 2000` prints one line of JSON; times are milliseconds.
+`python -m bench.fence --replicas 3 --writes 2000` prints one line of JSON; times are milliseconds. With
+`--flushed 5`: the first write on the empty server, and the first one after each of five FLUSHALLs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 from proxy.cache import UserCache
 from proxy.core.model import Batch
+from proxy.feed import RENEW_EVERY
 from tests.valkey import Valkey
 
 WARM_UP = 200
@@ -27,6 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.fence", description=__doc__)
     parser.add_argument("--replicas", type=int, default=3)
     parser.add_argument("--writes", type=int, default=2000)
+    parser.add_argument("--flushed", type=int, default=0)
     parser.add_argument("--listen", metavar="URL", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.listen:
@@ -39,18 +42,25 @@ def main() -> None:
             child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             stack.callback(child.communicate)
             assert child.stdout is not None
-            child.stdout.readline()
-        sys.stdout.write(json.dumps(asyncio.run(measure(server.url, given.writes))) + "\n")
+            if not given.flushed:
+                child.stdout.readline()
+        told = measure_first(server, given.flushed) if given.flushed else measure(server.url, given.writes)
+        sys.stdout.write(json.dumps(asyncio.run(told)) + "\n")
 
 
 async def joined(url: str) -> UserCache:
     """A cache that hears all announcements and need not wait for unlisted replicas."""
     cache = UserCache(url)
     await cache.ticket()
+    await settled(cache)
+    return cache
+
+
+async def settled(cache: UserCache) -> None:
+    """Returns when a fence of the cache need not wait for unlisted replicas."""
     async with asyncio.timeout(15):
         while not (await cache.health_check())["feed"]["settled"]:  # noqa: ASYNC110 - it says nothing
             await asyncio.sleep(0.05)
-    return cache
 
 
 async def listen(url: str) -> None:
@@ -83,6 +93,24 @@ async def measure(url: str, writes: int) -> dict[str, Any]:
         "fence": figures(fences),
         "settle": figures(settles),
     }
+
+
+async def measure_first(server: Valkey, flushes: int) -> dict[str, Any]:
+    """The first fence on an empty server, by a replica that has just joined, and those after a FLUSHALL."""
+    cache = UserCache(server.url)
+    await cache.ticket()
+    batch, spent = Batch(("1",)), []
+    for _ in range(1 + flushes):
+        begun = time.perf_counter()
+        fence = await cache.fence(batch)
+        spent.append(round((time.perf_counter() - begun) * 1000, 1))
+        await cache.settle(fence, batch)
+        await settled(cache)
+        # Another renewal, after which the whole table has been seen.
+        await asyncio.sleep(RENEW_EVERY * 2)
+        server.flush()
+    await cache.close()
+    return {"empty": spent[0], "flushed": spent[1:]}
 
 
 def figures(seconds: list[float]) -> dict[str, float]:
