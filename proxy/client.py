@@ -52,8 +52,7 @@ class Client(Duplex):
     def __init__(self, host: Host[Client]) -> None:
         self._host = host
         super().__init__(host.limits.body_timeout, host.waiting)
-        # what has come of a head, or ahead of its turn
-        self._share = Share(host.waiting)
+        self._share = Share(host.waiting)  # what has come of a head, or ahead of its turn
         self.peer: str | None = None
         self.trusted = True
         self.scheme = "http"
@@ -85,8 +84,7 @@ class Client(Duplex):
         if self._task is None and self.body is None and not self._buffer and not self.deaf:
             end = data.find(HEAD_END) + 4
             if end == len(data) and end <= LONGEST and not data.startswith(b"\r"):
-                # One head, whole and alone, as most come.
-                self._take(data)
+                self._take(data)  # one head, whole and alone, as most come
                 return
         if self.deaf:
             return
@@ -96,8 +94,7 @@ class Client(Duplex):
             if not body.complete:
                 return
             if self._task is None:
-                # The rest of a body that nobody wanted.
-                self._disarm()
+                self._disarm()  # the rest of a body that nobody wanted
                 self._buffer = data
                 self._next()
                 return
@@ -106,7 +103,11 @@ class Client(Duplex):
         self._buffer = self._buffer + data if self._buffer else data
         if self._task is None:
             self._next()
-        else:
+        self._hold_back()
+
+    def _hold_back(self) -> None:
+        """Reads no more of a client that is too far ahead of its answers."""
+        if self._task is not None and self._buffer:
             self._share.hold(len(self._buffer))
             if self._share.too_much(AHEAD):
                 self.pause()
@@ -293,6 +294,7 @@ class Client(Duplex):
         else:
             self.resume()
             self._next()
+            self._hold_back()
 
     def _late(self) -> None:
         self._host.refuse(self, ClientError(408, "request-timeout", "The request's head stopped coming."))

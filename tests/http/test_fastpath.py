@@ -18,6 +18,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.client import AHEAD
 from proxy.core.model import Batch, Ref
 from proxy.core.tokenkeys import Key, KeySet
 from proxy.fastpath import Replays
@@ -29,6 +30,8 @@ from tests.walk import Bench, bench, token_for
 
 _MOVING = re.compile(rb"(Age: |ttl=|Date: )[^\r]*")
 ALICE = token_for(1)
+# What asyncio reads at once.
+READ = 256 * 1024
 
 
 class Client:
@@ -336,6 +339,24 @@ async def test_a_deactivated_user_is_refused_at_once() -> None:
             await c.ask(head)
 
 
+async def test_a_token_is_not_good_before_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that was set back, to a time at which the copy was there already."""
+    clock = Clock(float(int(time.time()) - 100))
+    monkeypatch.setattr("proxy.app.time", SimpleNamespace(time=clock))
+    monkeypatch.setattr("proxy.fastpath.time", clock)
+    async with bench() as at, client(at) as c:
+        await warm(c, get("/auth/me", bearer(ALICE)))
+        for claim in ("nbf", "iat"):
+            clock.time += 20
+            head = get("/auth/me", bearer(token_for(1, **{claim: int(clock.time)})))
+            await warm(c, head)
+            async with counting(at, 1):
+                await c.ask(head)
+            clock.time -= 10
+            async with counting(at, 0):
+                assert b"HTTP/1.1 401" in await c.ask(head)
+
+
 async def test_a_token_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not a second later."""
     clock = Clock(float(int(time.time())))
@@ -577,11 +598,26 @@ async def test_a_client_that_does_not_read_leaves_the_fast_path() -> None:
         count = 20_000
         sending = asyncio.ensure_future(c.send(head * count))
         one = edge_of(at, c)
-        await until(lambda: one._stuck)
+        await until(lambda: one._stuck and one._paused)  # neither written to nor read
+        assert len(one._buffer) <= AHEAD + READ
         assert one.transport.get_write_buffer_size() < 64 * 1024 + 300 * len(answer)
         for _ in range(count):
             await c.answer()
         await sending
+
+
+async def test_a_client_that_is_far_ahead_of_its_answers_is_not_read() -> None:
+    """However fast it sends and takes: what is kept of it is bounded by one read, with and without a walk."""
+    for env in ({}, {"FAST_PATH": "off"}):
+        async with bench(env=env) as at, client(at) as c:
+            head = get("/users/1")
+            await warm(c, head)
+            sending = asyncio.ensure_future(c.send(head * 40_000))
+            one = edge_of(at, c)
+            for _ in range(500):
+                await c.answer()
+                assert len(one._buffer) <= AHEAD + READ
+            sending.cancel()
 
 
 async def test_the_switch_turns_it_off() -> None:
