@@ -25,6 +25,7 @@ from bench.measure import (
     warm,
 )
 from bench.peers import Peer
+from bench.rate import MISSING, at_rate, generator
 
 STARTERS = (peers.PROXY, peers.NGINX, peers.HAPROXY, peers.VARNISH, peers.ENVOY)
 FIRST_CHECKS = 20_000
@@ -32,13 +33,13 @@ REDIS_USERS = 5000
 LOAD = 0.7
 
 
-def at_rate(server: Server, heads: tuple[str, ...], rate: float, seconds: float) -> dict[str, float]:
-    """What the generator with a fixed rate saw, from its own core."""
-    file = server.folder / "rate-heads"
+def each_once(server: Server, heads: tuple[str, ...]) -> dict[str, int]:
+    """What came of each of them, from the load's own core."""
+    file = server.folder / "once-heads"
     file.write_text("\n".join(heads) + "\n")
-    words = [sys.executable, "-m", "bench.rate", str(server.port), str(file), str(rate), str(seconds)]
+    words = [sys.executable, "-m", "bench.once", str(server.port), str(file)]
     done = subprocess.run(["taskset", "-c", LOAD_CORE, *words], check=True, capture_output=True, text=True)
-    found: dict[str, float] = json.loads(done.stdout)
+    found: dict[str, int] = json.loads(done.stdout)
     return found
 
 
@@ -111,35 +112,33 @@ def first_check() -> None:
         asyncio.run(warm(server.port, Load(known, warm=1)))
         pids = tree(server.process.pid)
         asked, used = server.origin_count(), cpu_seconds(pids)
-        found = at_rate(server, new, 0, 0)
+        found = each_once(server, new)
         used = cpu_seconds(pids) - used
         print(goals.FIRST_CHECK.line(used / found["count"] * 1e6))
-        print(f"{server.origin_count() - asked} reached the origin, {found['failed']:.0f} failed")
+        print(f"{server.origin_count() - asked} reached the origin, {found['failed']} failed")
 
 
 def tails(bearer: tuple[str, ...], seconds: float, rounds: int) -> None:
     """Latencies at 70 % of what the proxy can do, of nginx at the same rate."""
     load = Load(bearer)
-    if peers.NGINX.missing():
-        print(f"left out, missing {', '.join(peers.NGINX.missing())}")
+    missing = [*peers.NGINX.missing(), *([MISSING] if generator() is None else [])]
+    if missing:
+        print(f"left out, missing {', '.join(missing)}")
         return
     with running(peers.PROXY) as own, running(peers.NGINX) as nginx:
         for server in (own, nginx):
             asyncio.run(warm(server.port, load))
-        most = measure(own, load, max(1, int(seconds / 2))).rate
-        able = at_rate(own, bearer, 1e6, 0.05)["rate"]
-        rate = min(LOAD * most, 0.8 * able)
-        if rate < LOAD * most:
-            print(f"70 % of {most:,.0f}/s is more than this generator can send: {rate / most:.0%} instead")
+        rate = LOAD * measure(own, load, max(1, int(seconds / 2))).rate
         found: dict[str, list[dict[str, float]]] = {"proxy": [], "nginx": []}
         for _ in range(rounds):
             for name, server in (("proxy", own), ("nginx", nginx)):
                 found[name].append(at_rate(server, bearer, rate, seconds))
-    print("| peer | requests/s | p50 ms | p99 ms |\n|---|---|---|---|")
+    print(
+        "| peer | asked/s | requests/s | p50 ms | p99 ms | p99.9 ms | failed |\n|---|---|---|---|---|---|---|"
+    )
     for name, runs in found.items():
-        print(
-            f"| {name} |" + "|".join(f" {_median(runs, key):,.2f} " for key in ("rate", "p50", "p99")) + "|"
-        )
+        figures = "|".join(f" {_median(runs, key):,.2f} " for key in ("rate", "p50", "p99", "p999"))
+        print(f"| {name} | {rate:,.0f} |{figures}| {sum(run['failed'] for run in runs)} |")
     print(goals.TAIL.line(_median(found["proxy"], "p99") / _median(found["nginx"], "p99")))
 
 

@@ -230,8 +230,9 @@ async def test_an_alias_proves_itself(valkey: Valkey) -> None:
     async with crowded(valkey, env={"MEMORY_CACHE_ENTRIES": "5"}) as at, client(at) as c:
         names = [(await at.get(f"/users/{user}", base=at.stub)).json()["username"] for user in (1, 2)]
         target = f"/users/{names[0]}"
-        await c.ask(get(target))
-        await crowd_out(c, *range(10, 20))
+        for _ in range(2):
+            await c.ask(get(target))
+            await crowd_out(c, *range(10, 20))
         store(at).glances._turn = 0
         taken(at)
         assert b'"id":1,' in (await c.ask(get(target))).replace(b" ", b"")
@@ -244,7 +245,12 @@ async def test_an_alias_proves_itself(valkey: Valkey) -> None:
             assert b'"id":2,' not in answer.replace(b" ", b""), leads
             assert b"X-Cache: HIT" not in answer, leads
             valkey.ask("SET", key, b"1", "PX", 50_000)
-        await crowd_out(c, *range(10, 20))
+        for _ in range(2):
+            await crowd_out(c, *range(10, 20))
+            store(at).glances._turn = 0
+            taken(at)
+            await c.ask(get(target))
+        assert 1 == taken(at)
         rewritten(valkey, 1, keys={"username": "another"})
         assert b"X-Cache: HIT" not in await not_slim(at, c, get(target))
 
@@ -305,11 +311,15 @@ async def test_a_callers_right_is_asked_for_when_the_copy_is_there(valkey: Valke
             await served(token)
             assert await served(token) > 3
         await at.ask("POST", "/auth/logout", token=ALICE)
+        await crowd_out(c, *range(21, 27))
+        assert store(at).memory.full
         assert 0 == await served(ALICE)
         await at.get("/auth/me", token=other)
         await served(other)
         assert await served(other) > 3
         await at.app.cache.evict(["3"])
+        await crowd_out(c, *range(21, 27))
+        assert store(at).memory.full
         taken(at)
         await c.ask(get(f"/users/by-email/{mail[20]}", bearer(other)))
         assert 0 == taken(at)
@@ -403,10 +413,15 @@ async def test_a_silent_redis_costs_the_deadline_and_then_nothing(
         store(at).redis.link.deadline = 0.25
         valkey.pause()
         try:
+            found: list[Any] = []
+            for user in (11, 12, 13):
+                assert store(at).glances.ask(Ref("id", str(user), "users"), found.append) is not None
+            await until(lambda: len(found) == 3)
+            assert [None] * 3 == found
+            assert store(at).redis.stats.errors >= errors + 3
+            assert store(at).recovery.down
             answers = await asyncio.gather(*(_once(at, get(f"/users/{user}")) for user in range(2, 8)))
             assert all(b"HTTP/1.1 200" in answer for answer in answers)
-            assert store(at).recovery.down
-            assert store(at).redis.stats.errors >= errors + 6
         finally:
             valkey.resume()
 
