@@ -44,7 +44,8 @@ class Service:
         return web.json_response({"id": 5, "username": "ada"})
 
     async def person(self, request: web.Request) -> web.Response:
-        """The same by e-mail; who asks, and how, is noted."""
+        """The same by e-mail; who asks, and how, is noted. It is a question, whatever the write is."""
+        assert "X-HTTP-Method-Override" not in request.headers
         self.looked.append((request.raw_path, request.headers.get("Authorization", "")))
         known = request.query["mail"].lower() == MAIL
         return web.json_response({"id": 5, "email": MAIL}, status=self.status if known else 404)
@@ -84,7 +85,8 @@ class Case:
     async def during(self, target: str, token: str | None = None, json: Any = None) -> str:
         """How user 5 is answered while that write is under way; then the write ends."""
         assert ["MISS", "HIT"] == [(await self.b.get("/users/5")).x_cache for _ in range(2)]
-        writer = asyncio.ensure_future(self.b.ask("POST", target, json=json, token=token))
+        tricky = {"X-HTTP-Method-Override": "DELETE"}
+        writer = asyncio.ensure_future(self.b.ask("POST", target, json=json, token=token, headers=tricky))
         await self.service.waiting.wait()
         seen = (await self.b.get("/users/5")).x_cache
         self.service.gate.set()
