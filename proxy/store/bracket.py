@@ -207,7 +207,7 @@ class Bracket:
 
     def take_over(self, claims: Mapping[bytes, bytes]) -> None:
         """The proxy of a write died before it could say whom it had changed, or may have: everybody goes."""
-        why = "a proxy died in a write of users that nobody could name" if claims else "the members were lost"
+        why = "nobody ended a write of users that nobody could name" if claims else "the members were lost"
         _log.warning("everybody is evicted: %s", why)
         self._in_background(self._take_over(claims))
 
