@@ -8,6 +8,8 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
 from proxy.checks import Checks
 from proxy.core.model import Evicted, Outcome, Reason, XCache
 from proxy.histogram import Histogram
@@ -31,6 +33,21 @@ class Elsewhere(Protocol):
     def times(self) -> list[float]:
         """The seconds that some of those took."""
         ...
+
+
+# Kinds of outcomes that are counted apart before they are summed up.
+_KINDS = 4096
+
+
+class _Alike:
+    """Requests of which all that is counted is the same, but for their times."""
+
+    __slots__ = ("count", "latency", "outcome")
+
+    def __init__(self, outcome: Outcome, latency: Histogram) -> None:
+        self.outcome = outcome
+        self.latency = latency
+        self.count = 0
 
 
 class Telemetry:
@@ -84,28 +101,26 @@ class Telemetry:
         """The last evictions; users by id only."""
         self.checks = Checks(self._disproved)
         self._told: set[tuple[str, str]] = set()
+        self._alike: dict[tuple[object, ...], _Alike] = {}
         self._last_times: list[float] = []
 
     def observe(self, outcome: Outcome) -> None:
         """Counts one finished request."""
-        self.requests[outcome.kind] += 1
-        self.outcomes[outcome.x_cache.value] += 1
-        hit = outcome.x_cache in HITS
-        if outcome.view is not None and (hit or outcome.x_cache is XCache.MISS):
-            view = self.views.setdefault(outcome.view, Counter())
-            view["hits" if hit else "misses"] += 1
-        if hit and outcome.tier is not None:
-            self.tiers[outcome.tier.value] += 1
-        if outcome.reason is not None:
-            self.reasons[outcome.reason.value] += 1
-        if outcome.skipped is not None:
-            self.skipped[outcome.skipped.value] += 1
+        # Members of enumerations are hashed in Python; each of them is one object.
+        reason, skipped, tier = id(outcome.reason), id(outcome.skipped), id(outcome.tier)
+        marks = (outcome.collapsed, outcome.refused, outcome.upstream_failed, outcome.upstream_status)
+        key = (outcome.kind, outcome.route, outcome.view, id(outcome.x_cache), reason, skipped, tier, marks)
+        alike = self._alike.get(key)
+        if alike is None:
+            alike = self._alike[key] = self._first(outcome)
+        alike.count += 1
+        alike.latency.observe(outcome.seconds)
+        if outcome.upstream_seconds is not None:
+            self.upstream_latency.observe(outcome.upstream_seconds)
         if outcome.upstream_failed:
-            self.upstream["failed"] += 1
-        if outcome.upstream_status is not None:
-            self.upstream[f"{outcome.upstream_status // 100}xx"] += 1
-        self.collapsed += outcome.collapsed
-        self._timed(outcome, hit=hit)
+            self.upstream_errors[outcome.upstream_error or "unknown"] += 1
+        if outcome.fence_seconds is not None:
+            self.fence_wait.observe(outcome.fence_seconds)
         if outcome.evicted is not None:
             self.invalidated(
                 outcome.evicted.entries,
@@ -117,8 +132,44 @@ class Telemetry:
         for path in outcome.taken:
             self._taken_out(outcome.route, path)
 
+    def _first(self, outcome: Outcome) -> _Alike:
+        if len(self._alike) >= _KINDS:
+            self._sum_up()
+            self._alike.clear()
+        group = "HOLDBACK" if outcome.reason is Reason.HOLDBACK else outcome.x_cache.value
+        # Nothing of the one request that happened to be the first is kept.
+        plain = replace(outcome, request_id="", trace_id="", evicted=None, evicted_ids=(), taken=())
+        return _Alike(plain, self.latency.setdefault(group, Histogram()))
+
+    def _sum_up(self) -> None:
+        """Counts by everything that is asked for what was counted by kind of outcome."""
+        for alike in self._alike.values():
+            outcome, count, alike.count = alike.outcome, alike.count, 0
+            if not count:
+                continue
+            named, hit = outcome.x_cache.value, outcome.x_cache in HITS
+            self.requests[outcome.kind] += count
+            self.outcomes[named] += count
+            if outcome.view is not None and (hit or outcome.x_cache is XCache.MISS):
+                self.views.setdefault(outcome.view, Counter())["hits" if hit else "misses"] += count
+            if hit and outcome.tier is not None:
+                self.tiers[outcome.tier.value] += count
+            reason = "" if outcome.reason is None else outcome.reason.value
+            if reason:
+                self.reasons[reason] += count
+            if outcome.skipped is not None:
+                self.skipped[outcome.skipped.value] += count
+            if outcome.upstream_failed:
+                self.upstream["failed"] += count
+            if outcome.upstream_status is not None:
+                self.upstream[f"{outcome.upstream_status // 100}xx"] += count
+            self.collapsed += outcome.collapsed * count
+            self.saved += ((hit and not outcome.collapsed) or outcome.refused) * count
+            self.routes.setdefault(outcome.route, {}).setdefault(named, Counter())[reason] += count
+
     def gather(self) -> None:
-        """Takes over what was counted elsewhere."""
+        """Takes over what was counted by kind, and elsewhere."""
+        self._sum_up()
         for source in self.elsewhere:
             total = 0
             for outcome, count in source.counted():
@@ -148,20 +199,6 @@ class Telemetry:
         """Takes over the last of what was counted there, and asks no more."""
         self.gather()
         self.elsewhere.remove(source)
-
-    def _timed(self, outcome: Outcome, *, hit: bool) -> None:
-        named = outcome.x_cache.value
-        reason = "" if outcome.reason is None else outcome.reason.value
-        self.routes.setdefault(outcome.route, {}).setdefault(named, Counter())[reason] += 1
-        group = "HOLDBACK" if outcome.reason is Reason.HOLDBACK else named
-        self.latency.setdefault(group, Histogram()).observe(outcome.seconds)
-        self.saved += (hit and not outcome.collapsed) or outcome.refused
-        if outcome.upstream_seconds is not None:
-            self.upstream_latency.observe(outcome.upstream_seconds)
-        if outcome.upstream_failed:
-            self.upstream_errors[outcome.upstream_error or "unknown"] += 1
-        if outcome.fence_seconds is not None:
-            self.fence_wait.observe(outcome.fence_seconds)
 
     def _disproved(self, route: str, evicted: Evicted, ids: tuple[str, ...]) -> None:
         self.invalidated(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from typing import Final
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
 
@@ -20,6 +21,9 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
+
+
+_NONE: Final = ()
 
 
 @lru_cache(maxsize=256)
@@ -40,13 +44,17 @@ class Headers:
         self.raw: RawHeaders = tuple(raw)
         self._index: dict[bytes, list[bytes]] | None = None
 
-    def _lines(self, name: str) -> list[bytes]:
+    def _lines(self, name: str) -> Sequence[bytes]:
         index = self._index
         if index is None:
             index = self._index = {}
             for key, value in self.raw:
-                index.setdefault(key.lower(), []).append(value)
-        return index.get(_key(name), [])
+                lower = key.lower()
+                if lower in index:
+                    index[lower].append(value)
+                else:
+                    index[lower] = [value]
+        return index.get(_key(name), _NONE)
 
     def get(self, name: str) -> str | None:
         """The first line of that name, or None."""
@@ -55,7 +63,8 @@ class Headers:
 
     def get_all(self, name: str) -> list[str]:
         """Every line of that name, in order."""
-        return [line.decode("latin-1") for line in self._lines(name)]
+        lines = self._lines(name)
+        return [line.decode("latin-1") for line in lines] if lines else []
 
     def joined(self, name: str) -> str | None:
         """All lines of that name as one comma separated value (RFC 9110 §5.3), or None."""

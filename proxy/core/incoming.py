@@ -59,6 +59,8 @@ def _host(version: str, headers: Headers) -> str | None:
 
 def _framing(version: str, headers: Headers) -> str | None:
     lengths, codings = headers.get_all("content-length"), headers.get_all("transfer-encoding")
+    if not lengths and not codings:
+        return None
     if codings and (lengths or version == "1.0" or [coding.lower() for coding in codings] != ["chunked"]):
         return "Transfer-Encoding must be chunked, once, on HTTP/1.1, and without Content-Length."
     for length in lengths:

@@ -16,7 +16,7 @@ from proxy.core.incoming import checked_target
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 # Octets beyond ASCII are no part of a URL, but clients send them and services understand them.
-_START: Final = re.compile(rb"(%b) ([!-\"$-~\x80-\xff]++) HTTP/([0-9])\.([0-9])" % _TOKEN)
+_START: Final = re.compile(rb"(%b) ([!-\"$-~\x80-\xff]++) HTTP/([0-9]\.[0-9])" % _TOKEN)
 FIELDS: Final = re.compile(rb"(?:%b:[^\x00-\x08\x0a-\x1f\x7f]*+\r\n)*+" % _TOKEN)
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 LONE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)")
@@ -52,15 +52,12 @@ def read_head(data: bytes, limits: LimitSettings) -> RequestHead:
         raise too_large()
     if len(fields) > limits.field and any(len(name) + len(value) > limits.field for name, value in raw):
         raise too_large()
-    version = f"{int(start[3])}.{int(start[4])}"
     headers = Headers(raw)
-    method = start[1].decode("ascii")
+    method, version = start[1].decode("ascii"), start[3].decode("ascii")
     target = checked_target(method, start[2].decode("utf-8", "surrogateescape"), version, headers)
-    length: int | None = 0
+    length: int | None = int(headers.get("content-length") or 0)
     if "transfer-encoding" in headers:
         length = None
-    elif "content-length" in headers:
-        length = int(headers.get("content-length") or 0)
     return RequestHead(method, target, version, headers, length, _persists(version, headers))
 
 
@@ -84,11 +81,9 @@ def check_beginning(data: bytes, since: int, limits: LimitSettings) -> None:
 
 def split_fields(fields: bytes) -> RawHeaders:
     """The field lines of a section that is known to be well-formed; every line ends with CR LF."""
-    lines = []
-    for line in fields.split(b"\r\n")[:-1]:
-        name, _, value = line.partition(b":")
-        lines.append((name, value.strip(b" \t")))
-    return tuple(lines)
+    lines = [line.partition(b":") for line in fields.split(b"\r\n")]
+    lines.pop()
+    return tuple([(name, value.strip(b" \t")) for name, _, value in lines])
 
 
 def read_fields(section: bytes) -> RawHeaders:
