@@ -25,6 +25,10 @@ _SECRETS = {
 _KNOWN = frozenset(setting.env for setting in SETTINGS) - _SECRETS.keys()
 
 
+# Key and access of an introspection by POST.
+_FORM = ("token, caller", "callers with an answer")
+
+
 class _WithSecret(dict[str, str]):
     """An environment in which the secrets are always set; `missing` names the variables that are not.
 
@@ -60,7 +64,8 @@ def described(settings: Settings, route: Route) -> dict[str, Any]:
             key = f"{action.by} (many)" if action.many else action.by
             told |= {"key": key, "access": _access(route), "evicts": ["its user, by any write here"]}
         case Introspect() as action:
-            told |= {"key": "token", "access": "the token's user", "evicts": []}
+            key, access = ("token", "the token's user") if not action.form else _FORM
+            told |= {"key": key, "access": access, "evicts": []}
         case Write() as action:
             evicts = ["everything"] if action.all else [_evicted(target) for target in action.targets]
             if action.revoke is Revoke.TOKEN:

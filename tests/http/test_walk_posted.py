@@ -12,6 +12,8 @@ import jwt
 import pytest
 import pytest_asyncio
 
+from proxy.core.headers import Headers
+from proxy.core.model import Request
 from tests.answer import Answer
 from tests.introspecting import Service, basic, dripped, post
 from tests.valkey import Valkey
@@ -564,3 +566,10 @@ async def test_a_form_that_breaks_off_reaches_nobody(b: Bench, s: Service) -> No
             break
         await asyncio.sleep(0.01)
     assert [] == s.asked
+
+
+async def test_explain_asks_for_no_form(b: Bench) -> None:
+    """A token and a secret belong into no URL of the admin socket."""
+    told = await b.app.operators.duties.explain(Request("POST", "/introspect", Headers(())))
+
+    assert ("UNKNOWN", "token", "rfc7662") == (told["would_be"], told["form"], told["answer"])

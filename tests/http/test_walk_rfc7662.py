@@ -15,7 +15,8 @@ import pytest_asyncio
 from aiohttp import web
 
 from proxy.core.bearer import token_hash
-from proxy.core.model import Found, Reason, Ref
+from proxy.core.headers import Headers
+from proxy.core.model import Found, Reason, Ref, Request
 from tests.answer import Answer
 from tests.badtokens import BAD_TOKENS
 from tests.valkey import Valkey
@@ -56,11 +57,11 @@ class Service:
     async def introspect(self, request: web.Request) -> web.Response:
         """RFC 7662, without a look at the signature."""
         self.calls.append("introspect")
-        if self.gate is not None:
-            await self.gate.wait()
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         claims = jwt.decode(token, options={"verify_signature": False})
         answer = {"active": True, "sub": claims["sub"], **self.told} if self.active else {"active": False}
+        if self.gate is not None:
+            await self.gate.wait()
         return web.json_response(answer, headers=self.headers)
 
     async def out(self, _: web.Request) -> web.Response:
@@ -160,6 +161,44 @@ async def test_many_who_ask_about_one_unknown_user_cost_one_call(b: Bench, s: Se
     assert ["introspect"] == s.calls
     assert 20 == sum(one.json()["active"] for one in answers)
     assert [str(n) for n in range(1, 20)] == [one.json().get("jti") for one in answers][1:]
+
+
+async def test_a_slow_answer_vouches_for_nobody_after_a_write(b: Bench, s: Service) -> None:
+    """It was read before the deactivation: it passes, and nothing is learnt from it."""
+    s.gate = asyncio.Event()
+    slow = asyncio.ensure_future(ask(b, token_for(5)))
+    for _ in range(500):
+        if s.calls:
+            break
+        await asyncio.sleep(0.01)
+    await b.ask("PATCH", "/users/5", json={"is_active": False}, token=token_for(1))
+    s.gate.set()
+    assert (await slow).json()["active"]
+
+    assert {"active": False} == (await ask(b, token_for(5))).json()
+
+
+async def test_explain_says_what_would_be(b: Bench) -> None:
+    """Why a token is not good as well: operators may know. Of a form nothing is asked for."""
+
+    async def explained(token: str, method: str = "GET") -> tuple[str, str | None]:
+        lines = ((b"Authorization", f"Bearer {token}".encode()),) if token else ()
+        told = await b.app.operators.duties.explain(Request(method, "/introspect", Headers(lines)))
+        assert token not in str(told) or not token
+        return told["would_be"], told["reason"]
+
+    cold = await explained(token_for(5))
+    await b.get("/users/5")
+    await b.get("/users/404")
+    seen = [await explained(token) for token in (token_for(5), token_for(5, exp=1), token_for(404), "")]
+
+    assert ("MISS", "absent") == cold
+    assert [
+        ("HIT", None),
+        ("INACTIVE", "token-expired"),
+        ("INACTIVE", "user-gone"),
+        ("BYPASS", "token-missing"),
+    ] == seen
 
 
 async def test_upstream_that_says_no_to_a_good_token(b: Bench, s: Service) -> None:

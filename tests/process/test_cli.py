@@ -166,6 +166,9 @@ def test_check_says_what_each_route_does(called: Called) -> None:
         "GET /users/{id:int}"
     ]
     assert "introspection 60s" == lines["GET /auth/introspect"][2]
+    assert ["introspect", "token, caller", "users 300s", "callers with an answer"] == lines[
+        "POST /auth/introspect"
+    ][:4]
     assert "the user whose id is token" == lines["PUT /profile"][-1]
     assert "everything" == lines["POST /admin/users/bulk"][-1]
     assert ["pass", "-", "-", "-", "-"] == lines["POST /auth/login"]
