@@ -240,6 +240,18 @@ async def test_three_other_failures_in_a_row_end_it_too(tiers: Tiers, name: str)
     assert ("open", 1) == ((await tiers.store.health())["breaker"], tiers.store.stats.outages)
 
 
+async def test_a_straggler_does_not_bring_trust_back(tiers: Tiers) -> None:
+    """What was asked before the loss and answered after it says nothing of what was not delivered since."""
+    there, go_on = tiers.shared.hold("get said")
+    straggler = asyncio.ensure_future(tiers.store.get(ID))
+    await there.wait()
+    await tiers.outage()
+    tiers.shared.down = False
+    go_on.set()
+    await straggler
+    assert "open" == (await tiers.store.health())["breaker"]
+
+
 async def test_memory_is_the_cache_while_the_shared_store_is_away(tiers: Tiers) -> None:
     """Fills go to memory for 5 s, for users and nobodies; evictions there work."""
     await tiers.outage()

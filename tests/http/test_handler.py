@@ -564,6 +564,29 @@ async def test_a_client_that_goes_cancels_the_walk() -> None:
         await ended.wait()
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OTHER"])
+async def test_a_client_that_goes_does_not_stop_what_may_write(method: str) -> None:
+    """Upstream may have begun with it: it comes to its end, also where nothing is cached."""
+    began, go, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def walk(_: Request) -> Reply:
+        began.set()
+        await go.wait()
+        done.set()
+        return OK
+
+    async with edge(walk) as at:
+        async with client(at.place) as (_, writer):
+            writer.write(f"{method} / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n".encode())
+            await began.wait()
+            assert at.server is not None
+            (one,) = at.server.connections
+        await until(lambda: one.gone)
+        go.set()
+        async with asyncio.timeout(5):
+            await done.wait()
+
+
 async def test_the_last_answer_before_the_end_says_so() -> None:
     """A server that shuts down finishes what it has begun, and asks for no more."""
     began, go = asyncio.Event(), asyncio.Event()
