@@ -28,13 +28,15 @@ ROOM = 8 * 1024
 
 
 class Replica:
-    """A proxy that can be killed and started again; what its log said survives it. `bug`: see planted.py.
+    """A proxy that can be killed and started again; what its log said survives it. `bug`: see planted.py;
+    `users`: how many its memory has room for.
 
     It has an account of its own at Redis, so that it can be cut off while the others are not.
     """
 
-    def __init__(self, number: int, upstream: str, valkey: Valkey, bug: str | None) -> None:
+    def __init__(self, number: int, upstream: str, valkey: Valkey, bug: str | None, users: int) -> None:
         self._number, self._upstream, self._valkey = number, upstream, valkey
+        self._settings = {"MEMORY_CACHE_ENTRIES": str(users)}
         self._command = COMMAND if bug is None else (sys.executable, "-m", "tests.soak.planted", bug)
         self._stack = ExitStack()
         self.account = f"replica{number}"
@@ -47,7 +49,7 @@ class Replica:
         """A new process, on a port of its own."""
         place = self._valkey.url.replace("://", f"://{self.account}:{PASSWORD}@")
         self.proxy = self._stack.enter_context(
-            Proxy.start(self._upstream, redis=place, command=self._command)
+            Proxy.start(self._upstream, redis=place, command=self._command, **self._settings)
         )
         self.url = self.proxy.url
 

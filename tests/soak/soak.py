@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--replicas", type=int, default=3)
     parser.add_argument("--users", type=int, default=24)
+    parser.add_argument("--memory", type=int, default=10_000, help="users that a replica has room for")
     parser.add_argument("--readers", type=int, default=12)
     parser.add_argument("--writers", type=int, default=6)
     parser.add_argument("--drop-rate", type=float, default=0.02, help="committed writes that get no answer")
@@ -62,7 +63,9 @@ async def soak(given: argparse.Namespace) -> int:
         )
         replicas = []
         for number in range(given.replicas):
-            replicas.append(await asyncio.to_thread(Replica, number, stub.url, valkey, given.bug))
+            replicas.append(
+                await asyncio.to_thread(Replica, number, stub.url, valkey, given.bug, given.memory)
+            )
             stack.callback(replicas[-1].stop)
         numbers = [n for n in range(2, given.users + 2) if n != 13 and n % 25]
         people = [introduce(stub, number) for number in numbers]
