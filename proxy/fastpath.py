@@ -29,19 +29,23 @@ class _Ready:
     """An answer but for its Age, its ttl and, where the service gave none, its Date.
 
     From `since` until before `sure` (wall-clock seconds) nothing is to be asked but the clock, the sources of
-    the offer and `trusted`. `text` is the whole answer until before `fresh`, or None where it was not kept.
+    the offer and `trusted`. `text` is the whole answer from `begun` until before `fresh`, or None where it
+    was not kept. Few objects are touched on a hit: with many answers in turn, each is a walk to memory.
     """
 
     __slots__ = (
         "_after",
         "_before",
         "_body",
+        "begun",
         "fresh",
         "of",
         "offer",
         "or_of",
         "or_this",
         "seen",
+        "seen_of",
+        "seen_this",
         "since",
         "sure",
         "tally",
@@ -54,25 +58,34 @@ class _Ready:
         self._before, self._after, self._body = before, after, body
         self.tally = tally
         self.text: bytes | None = None
-        self.since = self.sure = self.fresh = 0.0
-        self.seen = -1
+        self.since = self.sure = self.begun = self.fresh = 0.0
+        # Memory, and perhaps keys of tokens, and perhaps the rules of a batch: never more.
         sources = list(dict.fromkeys(hold.source for hold in offer.holds))
-        # Memory, and perhaps keys of tokens, and perhaps the rules of a batch. Each of them only counts up,
-        # so their sum stands still only while they all do; a loop over them would cost more.
-        self.of, self.or_of, self.or_this = (*sources, sources[0], sources[0])[:3]
+        self.of, self.or_of, self.or_this = (*sources, sources[0], sources[0])[: max(len(sources), 3)]
+        self.seen = self.seen_of = self.seen_this = -1
         self.trusted = next((hold.trusted for hold in offer.holds if hold.trusted is not None), None)
 
-    @property
-    def generation(self) -> int:
-        """Changes of whatever the offer rests on."""
-        return self.of.generation + self.or_of.generation + self.or_this.generation
+    def unchanged(self) -> bool:
+        """Whether nothing has changed since it was asked for, and memory may be used.
+
+        A counter that stands still is the same object still, so its value need not even be read.
+        """
+        return (
+            self.of.generation is self.seen
+            and self.or_of.generation is self.seen_of
+            and self.or_this.generation is self.seen_this
+            and (self.trusted is None or self.trusted())
+        )
 
     def good(self, now: float) -> bool:
-        """Asks everything; whether the answer may be given."""
-        seen = self.generation
+        """Whether the answer may be given: all that is not sure is asked."""
+        if self.since <= now < self.sure and self.unchanged():
+            return True
+        seen = self.of.generation, self.or_of.generation, self.or_this.generation
         if not self.offer.good(now):
             return False
-        self.seen, self.since = seen, now
+        self.seen, self.seen_of, self.seen_this = seen
+        self.since = now
         self.sure = min(self.offer.ends, *(hold.lasts() for hold in self.offer.holds))
         return True
 
@@ -83,11 +96,13 @@ class _Ready:
         for hold in offer.holds:
             hold.touch()
         self.text = None
-        # Up to the next change of Age, ttl or Date.
+        self.begun = now
+        # Up to the next change of Age, ttl or Date, and no longer than it is sure.
         self.fresh = min(
             offer.born + int(now - offer.born) + 1,
             offer.expires - int(offer.expires - now),
             int(now) + 1,
+            self.sure,
         )
 
     def render(self, now: float, date: Callable[[], bytes]) -> bytes:
@@ -182,22 +197,26 @@ class Replays:
                 self._form = None if forms is None else forms.of(plain)
                 return None
         now = time()
-        trusted = ready.trusted
+        text = ready.text
+        # From both sides: the clock may have been set back.
         if (
-            not ready.since <= now < ready.sure
-            or ready.of.generation + ready.or_of.generation + ready.or_this.generation != ready.seen
-            or not (trusted is None or trusted())
-        ) and not ready.good(now):
-            self._forget(key)
-            self._form = None if forms is None else forms.of(nameless(head)[0])
-            return None
+            text is None
+            or not ready.begun <= now < ready.fresh
+            # As `unchanged` has it, without a call.
+            or ready.of.generation is not ready.seen
+            or ready.or_of.generation is not ready.seen_of
+            or ready.or_this.generation is not ready.seen_this
+            or not (ready.trusted is None or ready.trusted())
+        ):
+            text = None
+            if not ready.good(now):
+                self._forget(key)
+                self._form = None if forms is None else forms.of(nameless(head)[0])
+                return None
         if self._wanted is not None and self._wanted():
             return None
         ready.tally.count += 1
-        # From both sides: the clock may have been set back.
-        if ready.text is not None and ready.fresh - 1.0 <= now < ready.fresh:
-            return ready.text
-        return self._render(ready, now)
+        return self._render(ready, now) if text is None else text
 
     def ask(self, head: bytes, asker: Asker) -> Glance | None:
         """See Forms; for the head whose answer has just turned out not to be ready."""
@@ -212,7 +231,7 @@ class Replays:
                 one.text = None
             self._kept.clear()
             self._second, self._room = second, KEPT
-        if not ready.fresh - 1.0 <= now < ready.fresh:
+        if not ready.begun <= now < ready.fresh:
             ready.renew(now)
         text = ready.render(now, self._date)
         if self._room > 0:
