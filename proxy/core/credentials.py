@@ -10,6 +10,15 @@ from proxy.core.headers import Headers
 
 ALWAYS = ("authorization", "cookie")
 
+# RFC 9449 (DPoP), RFC 9421 (HTTP message signatures).
+_PROOFS_OF_ONE = ("dpop", "signature", "signature-input")
+_SCHEMES_OF_ONE = frozenset(
+    {
+        *("digest", "dpop", "gnap", "hawk", "hmac", "mutual", "negotiate", "ntlm", "oauth"),
+        *("scram-sha-1", "scram-sha-256", "signature"),
+    }
+)
+
 # Shorter ones occur by chance.
 SHORTEST = 8
 
@@ -17,6 +26,17 @@ SHORTEST = 8
 def has_credentials(headers: Headers, more: Iterable[str] = ()) -> bool:
     """Whether the request says who is asking: `Authorization`, `Cookie` or a header of `more`, even empty."""
     return any(name in headers for name in (*ALWAYS, *more))
+
+
+def fleeting(headers: Headers) -> bool:
+    """Whether the request proves who is asking in a way that is good for it alone, or for its connection.
+
+    Who hears it must not be able to say it again.
+    """
+    if any(name in headers for name in _PROOFS_OF_ONE):
+        return True
+    schemes = (line.strip(" \t").partition(" ")[0].lower() for line in headers.get_all("authorization"))
+    return any(scheme in _SCHEMES_OF_ONE or scheme.startswith("aws4-") for scheme in schemes)
 
 
 def fingerprint(headers: Headers, more: Iterable[str] = (), *, secret: bytes = b"") -> str:

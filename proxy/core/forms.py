@@ -34,12 +34,13 @@ _TOKEN: Final = re.compile(rb"[A-Za-z0-9._~/+-]+=*")
 
 class Form(msgspec.Struct, frozen=True):
     """A form with one token, of a kind that the `hint` may name. `others` is all the rest of it as it came;
-    `proofs` are secrets in that."""
+    `proofs` are secrets in that, `once`: one of them is not to be said again."""
 
     token: str
     others: bytes
     proofs: tuple[str, ...] = ()
     hint: bytes | None = None
+    once: bool = False
 
     def __repr__(self) -> str:
         return f"Form({len(self.proofs)} proofs)"
@@ -72,7 +73,9 @@ def read_form(body: bytes, name: str) -> Form | Reason:
         return Reason.REQUEST_FORM
     hint = next((pair[len(_HINT) :] for pair in others if pair.startswith(_HINT)), None)
     proofs = tuple(filter(None, map(_proof, others)))
-    return Form(plain.decode("ascii"), b"&".join(others), proofs, hint)
+    # RFC 7523 §3: good for one request, mostly.
+    once = b"client_assertion" in seen
+    return Form(plain.decode("ascii"), b"&".join(others), proofs, hint, once)
 
 
 def _proof(pair: bytes) -> str:

@@ -12,14 +12,16 @@ from hashlib import sha256
 from typing import Any
 
 from proxy.core.admission import Verdict, parse
+from proxy.core.bearer import bearer
 from proxy.core.cachecontrol import request_directives
-from proxy.core.credentials import SHORTEST, has_credentials
+from proxy.core.credentials import SHORTEST, fleeting, has_credentials
 from proxy.core.forms import Form, takes_json
 from proxy.core.granted import lacking
 from proxy.core.introspection import denies
 from proxy.core.keys import identify as identified
 from proxy.core.model import Found, Reason, Ref, Reply, XCache
 from proxy.core.settings import Answer, Introspect, View
+from proxy.core.tokenplace import Where
 from proxy.core.tokens import Identity, Rejected, Unproven, token_hash
 from proxy.steps.callers import (
     Caller,
@@ -49,18 +51,21 @@ async def posted(x: Exchange, action: Introspect) -> Reply:
         return await bypass(x, Reason.CALLER_MISSING)
     if not takes_json(x.request.headers):
         return await bypass(x, Reason.REQUEST_ACCEPT)
+    if form.once or fleeting(x.request.headers):
+        # Whoever repeats that is somebody else.
+        return await bypass(x, Reason.CALLER_UNKNOWN)
     asking = _Asking(x, action, form)
-    own = identify(x)
-    if isinstance(own, Rejected) and own.reason is not Reason.TOKEN_MALFORMED:
-        return await asking.passed(Reason.CALLER_UNKNOWN)
-    if isinstance(own, Identity):
-        # Their own token was good once. Is it still somebody's?
-        caller = await judged(x, own)
-        if caller.vouch is not None and caller.note is not None:
-            reply = await vouched_bypass(x, own, action.caller_ttl, caller.note, Reason.CALLER_UNKNOWN)
-            return asking.heard(reply)
-        if caller.denied is not None:
+    for own in _own(x):
+        if isinstance(own, Rejected) and own.reason is not Reason.TOKEN_MALFORMED:
             return await asking.passed(Reason.CALLER_UNKNOWN)
+        if isinstance(own, Identity):
+            # Their own token was good once. Is it still somebody's?
+            caller = await judged(x, own)
+            if caller.vouch is not None and caller.note is not None:
+                ttl, why = action.caller_ttl, Reason.CALLER_UNKNOWN
+                return asking.heard(await vouched_bypass(x, own, ttl, caller.note, why))
+            if caller.denied is not None:
+                return await asking.passed(Reason.CALLER_UNKNOWN)
     if not (asking.known or action.opaque) and request_directives(x.request.headers).only_if_cached:
         # Whatever they ask about.
         raise not_cached(x)
@@ -71,6 +76,12 @@ async def posted(x: Exchange, action: Introspect) -> Reply:
         x.outcome.reason, x.outcome.skipped = Reason.CALLER_UNKNOWN, None
         x.outcome.stored = x.outcome.stored or None
     return reply
+
+
+def _own(x: Exchange) -> list[Identity | Rejected | Unproven | None]:
+    """The caller's own tokens: that in Authorization, and that which is where tokens are."""
+    own = proven(x, bearer(x.request.headers))
+    return [own] if x.services.settings.token_from.where is Where.HEADER else [own, identify(x)]
 
 
 class _Asking:

@@ -387,6 +387,44 @@ async def test_a_caller_by_a_token_of_their_own(b: Bench, s: Service) -> None:
     assert (401, "BYPASS", "caller-unknown") == outcome(await ask(b, GOOD, headers))
 
 
+async def test_a_callers_token_beside_a_cookie_with_tokens(s: Service, tmp_path: Path) -> None:
+    """Where tokens are in a cookie, that in Authorization is looked at as well."""
+    routes = ROUTES + "token_from: {cookie: session}\n"
+    async with bench(routes=routes, tmp_path=tmp_path, upstream=s.app()) as b:
+        await b.get("/users/5")
+        headers = {"Authorization": f"Bearer {token_for(9)}"}
+        for _ in range(3):
+            last = await ask(b, GOOD, headers)
+        assert "HIT" == last.x_cache
+        await b.ask("PATCH", "/users/9", json={"is_active": False})
+
+        assert 401 == (await ask(b, GOOD, headers)).status
+
+
+@pytest.mark.parametrize(
+    ("headers", "more"),
+    [
+        ({"DPoP": "proof"}, ""),
+        ({"Signature": "sig1=:x:", "Signature-Input": "sig1=()"}, ""),
+        ({"Authorization": "DPoP t-9-a"}, ""),
+        ({"Authorization": 'Digest username="app"'}, ""),
+        ({"Authorization": "AWS4-HMAC-SHA256 Credential=x"}, ""),
+        ({"Authorization": "Negotiate abc"}, ""),
+        ({}, "&client_assertion=a.b.c&client_assertion_type=jwt-bearer"),
+    ],
+)
+async def test_a_proof_that_is_good_once_is_not_taken_twice(
+    b: Bench, s: Service, headers: dict[str, str], more: str
+) -> None:
+    """Whoever repeats it may be somebody else: upstream sees it each time."""
+    await b.get("/users/5")
+    for _ in range(3):
+        last = await post(b, "/introspect", f"token={GOOD}{more}", {**ME, **headers})
+
+    assert ("BYPASS", "caller-unknown") == outcome(last)[1:]
+    assert 3 == len(s.asked)
+
+
 async def test_nobody_is_remembered_for_no_time(s: Service, tmp_path: Path) -> None:
     """`caller_ttl: 0s`: each question goes on."""
     routes = ROUTES.replace(

@@ -107,6 +107,7 @@ def test_a_name_alone_proves_nobody(body: bytes, proofs: tuple[str, ...]) -> Non
 
     assert isinstance(found, Form)
     assert proofs == found.proofs
+    assert ("j" in proofs) is found.once
 
 
 @pytest.mark.parametrize(
