@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -9,6 +10,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.valkey import Valkey
+
+# What a shell starts in the background ignores Ctrl-C, and so would the processes that tests end by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # An example that takes long says that the machine is busy, and nothing of what is tested.
 settings.register_profile("product", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import COMMAND, ROOT, Proxy, Stub, environment, poll, run
+from tests.processes import COMMAND, PATIENCE, ROOT, Proxy, Stub, environment, poll, run
 
 
 def warmed(served: Proxy, *words: str, given: str = "") -> tuple[int, dict[str, int], str]:
@@ -156,11 +157,13 @@ def on_terminal(words: list[str], until: str | None = None) -> str:
         os.execve(words[0], words, environment())
     seen = b""
     try:
-        while True:
+        while select.select([terminal], [], [], PATIENCE)[0]:
             seen += os.read(terminal, 4096)
             if until is not None and until.encode() in seen:
                 os.kill(pid, signal.SIGINT)
                 until = None
+        os.kill(pid, signal.SIGKILL)
+        raise TimeoutError(seen.decode())
     except OSError:
         pass
     finally:
