@@ -59,9 +59,11 @@ def read_form(body: bytes, name: str) -> Form | Reason:
     seen: set[bytes] = set()
     for pair in body.split(b"&"):
         found = _PAIR.fullmatch(pair)
-        if found is None or found[1].lower() in seen:
+        # PHP takes dots in names for underscores, and others take all letters for small ones.
+        alike = b"" if found is None else found[1].lower().replace(b".", b"_")
+        if found is None or alike in seen:
             return Reason.REQUEST_FORM
-        seen.add(found[1].lower())
+        seen.add(alike)
         if found[1] == name.encode("ascii"):
             token = found[2]
         else:

@@ -286,6 +286,8 @@ async def test_the_words_of_a_request(b: Bench, s: Service) -> None:
     await b.get("/users/5")
     head = await b.ask("HEAD", "/introspect", token=token_for(5))
     assert (200, "HIT", b"") == (head.status, head.x_cache, head.body)
+    signed = await ask(b, token_for(5), headers={"Accept": "application/token-introspection+jwt"})
+    assert ("BYPASS", True) == (signed.x_cache, "request-accept" in signed.cache_status)
     for word, x_cache in (("no-cache", "MISS"), ("no-store", "BYPASS")):
         answer = await ask(b, token_for(5), headers={"Cache-Control": word})
         assert (x_cache, "told") == (answer.x_cache, answer.json()["username"])

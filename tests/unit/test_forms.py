@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from urllib.parse import parse_qs, unquote_plus
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.core.forms import Form, is_form, read_form, takes_json
 from proxy.core.headers import Headers
@@ -80,6 +85,52 @@ def test_the_name_of_the_parameter_is_the_settings() -> None:
 
     assert isinstance(found, Form)
     assert ("b", b"token=a") == (found.token, found.others)
+
+
+@pytest.mark.parametrize(
+    "other", [b"access.token", b"Access_Token", b"ACCESS.TOKEN", b"access%5Ftoken", b"access_token[]"]
+)
+def test_a_name_that_some_services_take_for_another(other: bytes) -> None:
+    """Of two that are one to somebody, nobody knows which counts."""
+    assert read_form(b"access_token=a&" + other + b"=b", "access_token") is Reason.REQUEST_FORM
+
+
+def _split(body: bytes, separators: str) -> list[tuple[str, str]]:
+    """A form as old parsers read it, names in small letters and without what stands in brackets."""
+    pairs = [pair.partition("=") for pair in re.split(separators, body.decode("latin-1"))]
+    return [
+        (unquote_plus(name).strip().lower().partition("[")[0], unquote_plus(value))
+        for name, _, value in pairs
+    ]
+
+
+PIECES = st.sampled_from(
+    [
+        *"tokenTOKEN=&;+%.[]_- \r\n0",
+        "token",
+        "token=",
+        "&token=",
+        "%3D",
+        "%26",
+        "%74",
+        "a.b.c",
+        "client_id=x",
+        "%2B",
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=12).map("".join))
+def test_every_parser_finds_that_token(text: str) -> None:
+    """Whatever is understood here: that token, and no other, is what strict and lax parsers read."""
+    body = text.encode()
+    found = read_form(body, "token")
+    if not isinstance(found, Form):
+        return
+
+    assert [found.token] == parse_qs(text, keep_blank_values=True, strict_parsing=True)["token"]
+    for separators in ("&", "[&;]"):
+        assert [found.token] == [value for name, value in _split(body, separators) if name == "token"]
 
 
 def test_all_else_stays_as_it_came() -> None:
