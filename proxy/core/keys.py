@@ -58,6 +58,15 @@ def key_values(model: UserModel, key: str, value: str) -> tuple[str, ...]:
     return tuple(_pseudonym(secret, key, normal) for secret in model.hash_keys) or (normal,)
 
 
+def token_names(model: UserModel, digest: str) -> tuple[str, ...]:
+    """What answers about an opaque token are kept under, by its hash; the rest as in `key_values`.
+
+    A token that is short can be found from its hash by trying all of them, so with `model.hash_keys` it is an
+    HMAC. Tokens that are proven here carry a signature, which nobody finds by trying.
+    """
+    return tuple(_pseudonym(secret, "token", digest) for secret in model.hash_keys) or (digest,)
+
+
 def _pseudonym(secret: bytes, key: str, value: str) -> str:
     if not secret:
         return value

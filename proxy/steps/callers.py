@@ -15,6 +15,7 @@ from proxy.core.claims import claimed_subject
 from proxy.core.credentials import fingerprint, has_credentials
 from proxy.core.granted import holds, lacking
 from proxy.core.issuers import blocks_of
+from proxy.core.keys import token_names
 from proxy.core.model import Absent, Entry, Found, Reason, Ref
 from proxy.core.settings import Access
 from proxy.core.tokenplace import Carried, token_of
@@ -79,12 +80,21 @@ def own_copy(x: Exchange) -> str:
     return fingerprint(x.request.headers, settings.credential_headers, secret=secret)
 
 
-def opaque_name(x: Exchange) -> tuple[str, str] | Reason:
-    """The alias that stands for the caller's token where tokens mean nothing here."""
+def opaque_names(x: Exchange) -> list[tuple[str, str]] | Reason:
+    """The aliases that stand for the caller's token where tokens mean nothing here; the first is set now, and
+    writes name the others too (see core.keys.token_names)."""
     token = carried(x)
     if token is None:
         return Reason.TOKEN_MISSING
-    return token.reason if isinstance(token, Rejected | Unproven) else ("token", token_hash(token))
+    if isinstance(token, Rejected | Unproven):
+        return token.reason
+    return [("token", name) for name in token_names(x.services.settings.user, token_hash(token))]
+
+
+def opaque_name(x: Exchange) -> tuple[str, str] | Reason:
+    """The first of them."""
+    names = opaque_names(x)
+    return names if isinstance(names, Reason) else names[0]
 
 
 def ending(x: Exchange) -> Identity | None:

@@ -15,7 +15,7 @@ from proxy.core.revoking import Revoke
 from proxy.core.settings import Lookup, Target, UserModel, Write
 from proxy.core.tokens import Identity
 from proxy.steps import body as bodies
-from proxy.steps.callers import carried, identify, opaque_name
+from proxy.steps.callers import carried, identify, opaque_names
 from proxy.steps.exchange import Exchange
 from proxy.steps.whose import asked, lookups
 
@@ -175,8 +175,8 @@ async def _note(x: Exchange, changed: Changed, key: str, value: str) -> None:
 
 async def _note_opaque(x: Exchange, changed: Changed) -> None:
     """What is known of the caller's opaque token goes, and the user whose it is."""
-    name = opaque_name(x)
-    if not isinstance(name, Reason):
+    names = opaque_names(x)
+    for name in [] if isinstance(names, Reason) else names:
         changed.aliases.add(name)
         owner = await x.services.cache.resolve(*name)
         changed.ids.update([] if owner is None else [owner])

@@ -19,6 +19,7 @@ from proxy.core.forms import Form, takes_json
 from proxy.core.granted import lacking
 from proxy.core.introspection import denies
 from proxy.core.keys import identify as identified
+from proxy.core.keys import token_names
 from proxy.core.model import Found, Reason, Ref, Reply, XCache
 from proxy.core.settings import Answer, Introspect, View
 from proxy.core.tokenplace import Where
@@ -108,7 +109,8 @@ class _Asking:
 
     async def opaque(self) -> Reply:
         """Upstream's word on a token that means nothing here, to this caller."""
-        ref = Ref("token", token_hash(self.form.token), self._slot())
+        name = token_names(self.x.services.settings.user, token_hash(self.form.token))[0]
+        ref = Ref("token", name, self._slot())
         rules = rules_of(
             self.x, self.view, Caller(None), per_token=True, opaque=self.action.opaque, sent=self._sent()
         )

@@ -142,13 +142,15 @@ class Cutoffs:
 class RedisCutoffs:
     """The same words of all replicas, in Redis. Raises StoreError."""
 
-    def __init__(self, link: Link, feed: Membership | None) -> None:
+    def __init__(self, link: Link, feed: Membership | None, *, now: Callable[[], float] = time.time) -> None:
         self._link = link
+        self._now = now
         self._word = None if feed is None else feed.word
 
     async def tell(self, *words: Word) -> None:
         """All of these; the sure ones to the other replicas too, in case that Redis loses them."""
-        calls = [_told(*word) for word in words]
+        now = self._now()
+        calls = [_told(*word, now) for word in words]
         sure = [(user_id, before, until) for user_id, before, until, _, is_sure in words if is_sure]
         told = [self._word((), sure)] if sure and self._word is not None else []
         async with self._link.bounded():
@@ -192,6 +194,6 @@ def _time(value: Any) -> float:
         return inf
 
 
-def _told(user_id: str, before: float, until: float, name: str, sure: bool) -> Command:
-    millis = str(max(1, int((until - time.time()) * _MS)))
+def _told(user_id: str, before: float, until: float, name: str, sure: bool, now: float) -> Command:
+    millis = str(max(1, int((until - now) * _MS)))
     return _CUTOFF.call(cutoff_key(user_id), name, str(int(before * _MS)), millis, "1" if sure else "0")

@@ -33,6 +33,11 @@ class MemoryStore(Memory):
         self._standing: set[str] = set()
 
     @property
+    def clocks(self) -> tuple[Callable[[], float], Callable[[], float]]:
+        """The wall clock and the monotonic one."""
+        return self._now, self._monotonic
+
+    @property
     def full(self) -> bool:
         """Whether one user more is one user less."""
         return len(self._users) >= self._max_users

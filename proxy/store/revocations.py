@@ -105,7 +105,7 @@ class Revocations:
         ]
         for start in range(0, len(owed), CHUNK):
             part = owed[start : start + CHUNK]
-            await redis.revoke(*((token, one.until - self._now(), one.name) for token, one in part))
+            await redis.revoke(*((token, one.until, one.name) for token, one in part))
             for _, one in part:
                 one.told = True
 
@@ -123,20 +123,24 @@ class RedisRevocations:
     `feed` tells the other replicas, which keep it in case that Redis loses it.
     """
 
-    def __init__(self, link: Link, feed: Membership | None) -> None:
+    def __init__(self, link: Link, feed: Membership | None, *, now: Callable[[], float] = time.time) -> None:
         self._link = link
         self._feed = feed
+        self._now = now
         self._word = None if feed is None else feed.word
 
     async def revoke(self, *words: tuple[str, float, str]) -> None:
-        """Each a token, for so many seconds, and the name of the write: provisionally, or ("") for good."""
+        """Each a token, when it ends, and the name of the write: provisionally, or ("") for good."""
+        now = self._now()
         calls = [
             _REVOKE.call(
-                codec.alias_key("token", token), REVOKED + name.encode(), str(max(1, int(life * 1000)))
+                codec.alias_key("token", token),
+                REVOKED + name.encode(),
+                str(max(1, int((until - now) * 1000))),
             )
-            for token, life, name in words
+            for token, until, name in words
         ]
-        ends = [(token, time.time() + life) for token, life, name in words if not name]
+        ends = [(token, until) for token, until, name in words if not name]
         told = [self._word(ends)] if ends and self._word is not None else []
         async with self._link.bounded():
             await self._link.run(*calls, *told)

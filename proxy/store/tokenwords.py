@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from time import monotonic, time
 
 from proxy.core.errors import StoreError
 from proxy.core.model import Batch, Found, Reason
@@ -37,8 +36,9 @@ class TokenWords:
         self._redis = redis
         self._recovery = recovery
         self._remembers = remembers
-        self._revocations = RedisRevocations(redis.link, feed)
-        self._cutoffs = RedisCutoffs(redis.link, feed)
+        self._now, self._monotonic = memory.clocks
+        self._revocations = RedisRevocations(redis.link, feed, now=self._now)
+        self._cutoffs = RedisCutoffs(redis.link, feed, now=self._now)
         self._doubtful_until = 0.0
         self._telling: asyncio.Task[None] | None = None
         if feed is not None:
@@ -50,7 +50,7 @@ class TokenWords:
         known = memory.revocations.state(token)
         if known is not None:
             return known
-        ref, note = noted(user_id, token, until, time())
+        ref, note = noted(user_id, token, until, self._now())
         if self._remembers():
             looked = memory.look(ref)
             if isinstance(looked, Found):
@@ -64,13 +64,13 @@ class TokenWords:
         local = memory.begin(ref)
         try:
             state, before = await self._revocations.state(user_id, token)
-            if state is None and monotonic() < self._doubtful_until:
+            if state is None and self._monotonic() < self._doubtful_until:
                 state = Reason.STORE_DOWN
             before = max(before, memory.cutoffs.before(user_id))
-            if state is None and (outdated(issued, before) or note.dead <= time()):
+            if state is None and (outdated(issued, before) or note.dead <= self._now()):
                 # Upstream may have accepted it since.
                 vouched = await self._redis.get(ref)
-                if not isinstance(vouched, Found) or vouched.entry.dead <= time():
+                if not isinstance(vouched, Found) or vouched.entry.dead <= self._now():
                     return Reason.TOKEN_OUTDATED
                 note = vouched.entry
         except StoreError as error:
@@ -90,7 +90,7 @@ class TokenWords:
         try:
             if self._recovery.down:
                 raise StoreError("away")
-            await self._revocations.revoke((token, until - time(), name))
+            await self._revocations.revoke((token, until, name))
         except StoreError as error:
             self._owed(user_id, error)
         else:
@@ -140,7 +140,7 @@ class TokenWords:
         """
         if anew:
             # The others know more than this one, and are to have told it before anything is believed.
-            self._doubtful_until = monotonic() + TELLING
+            self._doubtful_until = self._monotonic() + TELLING
             self._memory.revocations.untold()
             self._memory.cutoffs.untold()
         await self._memory.revocations.replay(self._revocations)
@@ -155,7 +155,7 @@ class TokenWords:
             except StoreError as error:
                 self._recovery.failed(error, write=True)
 
-        self._doubtful_until = monotonic() + TELLING
+        self._doubtful_until = self._monotonic() + TELLING
         self._telling = asyncio.create_task(tell())
 
     async def close(self) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest_asyncio
 from aiohttp import web
 
+from proxy.core.bearer import token_hash
 from proxy.core.headers import Headers
 from proxy.core.model import Request
+from tests.http.test_fastpath import Client, bearer, client, counting, get, warm
 from tests.http.tokenservice import TokenService
 from tests.valkey import Valkey
 from tests.walk import Bench, bench
@@ -192,3 +194,75 @@ async def test_what_would_become_of_an_opaque_token(f: Fleet) -> None:
         told.append((explained["would_be"], explained["reason"], "t-5-a" in str(explained)))
 
     assert [("HIT", None, False), ("MISS", "absent", False), ("BYPASS", "token-missing", False)] == told
+
+
+async def raw(f: Fleet, replica: Bench, *lines: str) -> tuple[Client, bytes, AsyncExitStack]:
+    """A connection on which the answer to this head is ready, and the head."""
+    stack = AsyncExitStack()
+    c = await stack.enter_async_context(client(replica))
+    head = get("/auth/introspect", *lines)
+    await warm(c, head)
+    return c, head, stack
+
+
+async def test_an_answer_is_ready_and_goes_with_its_token(f: Fleet) -> None:
+    """Answered without a walk; a logout through one replica ends it on the other before it is answered, and
+    leaves another user's."""
+    mine, other = "t-5-1", "t-6-1"
+    await f.warm(mine)
+    await f.warm(other)
+    c, head, stack = await raw(f, f.two, bearer(mine))
+    d, another, more = await raw(f, f.two, bearer(other))
+    async with stack, more:
+        async with counting(f.two, 3):
+            for _ in range(3):
+                assert b'"sub":"5"' in (await c.ask(head)).replace(b" ", b"")
+        await f.one.ask("POST", "/auth/logout", token=mine)
+        assert (await c.ask(head)).startswith(b"HTTP/1.1 401")
+        async with counting(f.two, 1):
+            assert b'"sub":"6"' in (await d.ask(another)).replace(b" ", b"")
+
+
+async def test_a_write_of_the_user_ends_what_is_ready(f: Fleet) -> None:
+    """Whoever writes the user, and wherever: upstream is asked about the token again."""
+    token = "t-5-1"
+    await f.warm(token)
+    c, head, stack = await raw(f, f.two, bearer(token))
+    async with stack:
+        async with counting(f.two, 1):
+            await c.ask(head)
+        await f.one.ask("PATCH", "/users/5", json={"id": 5, "email": "new@example.com"})
+        assert b"X-Cache: MISS" in await c.ask(head)
+
+
+async def test_a_short_token_is_not_found_from_what_redis_holds(tmp_path: Path) -> None:
+    """With hash_keys a token's hash is an HMAC; a logout ends it under the key before as well."""
+    token, old, new = "t-5-1", "0a" * 32, "0b" * 32
+    service = Service()
+    digest = token_hash(token).encode()
+    async with AsyncExitStack() as stack:
+        valkey = stack.enter_context(Valkey())
+
+        async def started(name: str, keys: str) -> Bench:
+            path = tmp_path / name
+            path.mkdir()
+            one = bench(
+                routes=ROUTES + "hash_keys: true\n",
+                tmp_path=path,
+                redis=valkey.url,
+                env={"CACHE_HASH_KEY": keys},
+                upstream=service.app(),
+            )
+            return await stack.enter_async_context(one)
+
+        before, after = await started("old", old), await started("new", f"{new},{old}")
+        for b in (before, before, after, after):
+            await b.get("/auth/introspect", token=token)
+        assert 2 == service.asked
+        held = [repr((key, valkey.ask("TYPE", key))).encode() for key in valkey.ask("KEYS", "user:*")]
+        held += [repr(valkey.ask("HKEYS", "user:id:5")).encode()]
+        assert not any(digest in one for one in held)
+        assert 2 == len(valkey.ask("KEYS", "user:token:*"))
+        await after.ask("POST", "/auth/logout", token=token)
+        for b in (before, after):
+            assert 401 == (await b.get("/auth/introspect", token=token)).status

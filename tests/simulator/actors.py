@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import msgspec
 
-from proxy.core.model import Batch, Entry, Found, Ref, Ticket
+from proxy.core.model import Batch, Entry, Fence, Found, Ref, Ticket
 from proxy.leases import Loaded, Shared
 from tests.simulator.history import Op, User
 from tests.simulator.scheduler import ACTOR, REPLICA
@@ -57,16 +57,44 @@ async def read(world: World, replica: str, key: str, value: str) -> Op:
     return op
 
 
+class Words:
+    """What a write says of tokens, under its fence (steps/revoke.py). Nothing, here.
+
+    `made` is what it makes of them.
+    """
+
+    made: dict[str, User | None] = {}  # noqa: RUF012 - never written to
+
+    async def begin(self, world: World, replica: str, fence: Fence) -> None:
+        """Before upstream hears of the write."""
+
+    async def happened(self, world: World, replica: str, fence: Fence) -> None:
+        """It was done, or may be."""
+
+    async def undone(self, world: World, replica: str, fence: Fence) -> None:
+        """It changed nothing."""
+
+
 async def write(
-    world: World, replica: str, before: Batch, change: Change, *, lost: bool = False, quiet: bool = False
+    world: World,
+    replica: str,
+    before: Batch,
+    change: Change,
+    *,
+    lost: bool = False,
+    quiet: bool = False,
+    words: Words | None = None,
 ) -> None:
     """A write: fence, forward, evict by outcome (steps/write.py).
 
     `lost`: upstream's answer never comes. `quiet`: it doesn't show the user, as with 204.
     """
+    words = words or Words()
     cache = world.replicas[replica].cache
-    op = world.history.begin(Op(ACTOR.get(), "write"))
+    # Where its proxy dies, what it says of tokens stands, whether upstream has heard of it or not.
+    op = world.history.begin(Op(ACTOR.get(), "write", made=dict(words.made)))
     fence = await cache.fence(before)
+    await words.begin(world, replica, fence)
     await world.scheduler.point("forwards the write")
     deadline = world.loop.time() + UPSTREAM_TIMEOUT
 
@@ -86,10 +114,12 @@ async def write(
 
     forwarded = asyncio.create_task(forward())
     if lost:
+        await words.happened(world, replica, fence)
         # What it will be is not known yet; the names are those of the request.
         await cache.settle(fence, before, linger=UPSTREAM_TIMEOUT)
         return
     if not await forwarded:
+        await words.undone(world, replica, fence)
         await cache.settle(fence, None)
         world.history.end(op)
         return
@@ -97,6 +127,7 @@ async def write(
     keys = {("email", user.email) for user in made.values() if user is not None}
     ids = tuple(dict.fromkeys((*before.users, *made)))
     aliases = tuple(dict.fromkeys((*before.aliases, *sorted(keys))))
+    await words.happened(world, replica, fence)
     await cache.settle(fence, Batch(ids, aliases, before.everything))
     op.outcome = "done"
     world.history.end(op)

@@ -23,6 +23,7 @@ from proxy.store.memory import MemoryStore
 from proxy.store.recovery import Recovery
 from proxy.store.redis import RedisStore
 from proxy.store.writes import RedisWrites
+from tests.simulator import tokenbugs
 
 Patching = Callable[[], Any]
 
@@ -331,5 +332,41 @@ BUGS = (
         0,
         1,
         _instead(Recovery, "_return", _forgotten),
+    ),
+    Bug(
+        "that a token ends is said once the write was done",
+        "who logs out dies",
+        9,
+        10,
+        tokenbugs.said_afterwards,
+    ),
+    Bug(
+        "that tokens are from before is said once the write was done",
+        "who has a new password dies",
+        9,
+        10,
+        tokenbugs.said_afterwards,
+    ),
+    Bug(
+        "that a token is good is noted however long ago it was asked",
+        "a refused logout and a real one",
+        154,
+        155,
+        tokenbugs.notes_without_tickets,
+    ),
+    Bug("only Redis knows of a logout", "FLUSHALL after a logout", 0, 1, tokenbugs.kept_by_one),
+    Bug(
+        "a Redis that lost its data is believed about a token",
+        "FLUSHALL and who did not hear of a logout",
+        54,
+        55,
+        tokenbugs.loss_unnoticed,
+    ),
+    Bug(
+        "a Redis that lost its data is not told of logouts again",
+        "FLUSHALL and who did not hear of a logout",
+        29,
+        30,
+        tokenbugs.never_told_again,
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.simulator import actors as act
+from tests.simulator import tokenworlds
 from tests.simulator.history import User
 from tests.simulator.world import Act, Actor, Scenario
 
@@ -303,4 +304,6 @@ LARGE = (
     ),
 )
 
+SMALL += tokenworlds.SMALL
+LARGE += tokenworlds.LARGE
 ALL = {scenario.name: scenario for scenario in (*SMALL, *LARGE)}

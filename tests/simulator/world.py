@@ -47,6 +47,7 @@ class Scenario:
     `promise`: linear (design §7.5 in full), answered (a read that starts after a write was answered sees
     it), converges (only that all agree with upstream once the world is calm). `early`: see Scheduler.
     `late`: replicas that join within the race, see actors.joins. `settled`: all have seen the whole table.
+    `compare`: what looks a key up at the end, where it is not a look-up.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Scenario:
     split: bool = False
     late: tuple[str, ...] = ()
     settled: bool = False
+    compare: Callable[[str, str], Act] | None = None
 
 
 class Upstream:
@@ -144,7 +146,7 @@ class World:
         compare: Callable[[str, str], Act],
         mutate: Callable[[str], str],
     ) -> None:
-        self._compare = compare
+        self._compare = scenario.compare or compare
         self.scenario = scenario
         self.scheduler = Scheduler(chooser, early=scenario.early)
         self.loop = Loop(self.scheduler)
