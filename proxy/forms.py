@@ -89,6 +89,8 @@ class Forms:
         serving: Callable[[], bool],
     ) -> None:
         self._user = settings.user
+        # Where keys are hashed, no address is kept in memory either.
+        self._keeps = not settings.user.hash_keys
         self._longest = settings.limits.target + _TARGET_AT
         self._most = settings.limits.head
         self._router = router
@@ -134,7 +136,7 @@ class Forms:
         if right is None:
             return None
         glance = self._look(ref, _Pending(self, asker, head, right).found)
-        if glance is not None and line not in self._targets:
+        if glance is not None and self._keeps and line not in self._targets:
             self._targets[line] = known
             if len(self._targets) > MOST_TARGETS:
                 del self._targets[next(iter(self._targets))]

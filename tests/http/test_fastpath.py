@@ -222,9 +222,50 @@ async def test_a_batch_ends_with_what_was_known_of_the_order() -> None:
         await ready_batch(at, c)
         ready = next(one for one in replays(at)._ready.values() if one.offer.users == 3)
         rules: Any = ready.offer.holds[-1].source
+        await c.ask(BATCH)
         rules.learn(["1", "2"], ["2", "1"], b"[2,1]", [b"2", b"1"])
         async with counting(at, 0):
             await c.ask(BATCH)
+
+
+_TOKENS = """
+version: 1
+upstream: {url: "{stub}"}
+tokens: {secret_env: JWT_SECRET}
+user: {active: is_active}
+views: {users: {ttl: 60s}}
+routes:
+  - {match: "GET /users?ids={ids:list}", lookup: {by: id, many: ids, view: users}, access: token}
+  - {match: "GET /users/{id:int}", lookup: {by: id, view: users}, access: token}
+"""
+
+
+@pytest.mark.parametrize("what", ["user", "caller", "keys", "order"])
+async def test_a_batch_by_a_token_ends_with_each_thing_it_rests_on(tmp_path: Path, what: str) -> None:
+    """The whole answer was kept, and a counter of one of three has moved."""
+    async with bench(routes=_TOKENS, tmp_path=tmp_path) as at, client(at) as c:
+        head = get("/users?ids=3,1,2", bearer(token_for(5)))
+        await at.get("/users/5", token=token_for(5))
+        for ids in ("1,2,3", "3,2,1", "2,3,1"):
+            await at.get(f"/users?ids={ids}", token=token_for(5))
+        assert b"X-Cache: HIT" in await c.ask(head)
+        async with counting(at, 2):
+            await c.ask(head)
+            await c.ask(head)
+        ready = next(one for one in replays(at)._ready.values() if one.offer.users == 3)
+        match what:
+            case "user":
+                await at.app.cache.evict(["2"])
+            case "caller":
+                await at.app.cache.evict(["5"])
+            case "keys":
+                keys: Any = ready.offer.holds[-2].source
+                keys.use(KeySet(()))
+            case "order":
+                rules: Any = ready.offer.holds[-1].source
+                rules.learn(["1", "2"], ["2", "1"], b"[2,1]", [b"2", b"1"])
+        async with counting(at, 0):
+            await c.ask(head)
 
 
 async def test_batches_count_by_their_users() -> None:
@@ -380,6 +421,7 @@ async def test_other_keys_end_all_tokens(keys: tuple[Key, ...]) -> None:
     async with bench() as at, client(at) as c:
         head = get("/auth/me", bearer(ALICE))
         await warm(c, head)
+        await c.ask(head)
         for ready in replays(at)._ready.values():
             for hold in ready.offer.holds:
                 verifier = getattr(hold, "_verifier", None)

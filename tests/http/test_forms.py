@@ -480,6 +480,27 @@ async def test_who_has_gone_is_not_answered_and_who_ends_is_told(
         assert 0 == taken(at)
 
 
+@pytest.mark.parametrize("hashed", [False, True])
+async def test_addresses_are_not_kept_where_keys_are_hashed(
+    valkey: Valkey, tmp_path: Path, hashed: bool
+) -> None:
+    """What a request line was read as is remembered otherwise, for users whom memory has no room for."""
+    routes = (
+        f"version: 1\nhash_keys: {str(hashed).lower()}\nupstream: {{url: '{{stub}}'}}\n"
+        "views: {users: {ttl: 60s}}\nuser: {keys: {email: {path: email}}, active: is_active}\n"
+        "routes:\n  - {match: 'GET /users/{id:int}', lookup: {by: id, view: users}, access: anyone}\n"
+        "  - {match: 'GET /users/by-email/{email}', lookup: {by: email, view: users}, access: anyone}\n"
+    )
+    env = {"CACHE_HASH_KEY": "0a" * 32} if hashed else {}
+    async with crowded(valkey, env=env, routes=routes, tmp_path=tmp_path) as at, client(at) as c:
+        mail = [(await at.get(f"/users/{user}", base=at.stub)).json()["email"] for user in range(1, 20)]
+        for _ in range(3):
+            for one in mail:
+                await c.ask(get(f"/users/by-email/{one}"))
+        assert taken(at) > 10
+        assert bool(forms(at)._targets) is not hashed
+
+
 async def test_forms_are_bounded_and_hold_no_token(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest go first; what is kept is a hash."""
     monkeypatch.setattr("proxy.forms.MOST", 3)
