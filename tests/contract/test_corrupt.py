@@ -167,6 +167,16 @@ async def test_a_user_key_of_a_wrong_type_refuses_the_fills_that_are_under_way(k
     assert b"new" == await kit.body(ID)
 
 
+async def test_a_fill_whose_lease_was_thrown_out_is_refused(kit: Kit, raw: Any) -> None:
+    """With the key, under `maxmemory`, and with the floor of a write in between, if there was one."""
+    ticket = await kit.store.ticket(ID, wake=b"woken")
+    assert ticket.lease is not None
+    await raw.delete(USER_KEY)
+    assert Reason.STALE_FILL == await kit.store.fill(ID, kit.entry(), ticket)
+    ticket = await kit.store.ticket(ID, wake=b"woken")
+    assert None is await kit.store.fill(ID, kit.entry(), ticket)
+
+
 async def test_a_user_key_of_a_wrong_type_is_evicted(kit: Kit, raw: Any) -> None:
     """An eviction puts the floor there whatever was in its place."""
     ticket = await kit.store.ticket(ID)

@@ -12,6 +12,7 @@ import pytest
 
 from proxy.core.errors import StoreError
 from proxy.core.model import Absent, Evicted, Found, Looked, Reason, Ref, Ticket, Tier
+from proxy.leases import Leases, Loaded, Own
 from proxy.store.memory import MemoryStore
 from proxy.store.redis import RedisStore
 from proxy.store.tiered import TieredStore
@@ -481,3 +482,28 @@ async def test_nothing_personal_is_logged_or_shown(tiers: Tiers, caplog: pytest.
     assert "@" not in caplog.text + repr(store.recovery.pending) + repr(store.recovery.breaker) + repr(
         store.stats
     )
+
+
+async def test_a_waiter_is_not_given_what_was_stored_before_a_write(tiers: Tiers) -> None:
+    """The leader's answer is stored, and evicted, before it hears so: who came after the write asks anew."""
+    leases = Leases(tiers.store, wait_timeout=5.0, now=tiers.clock)
+
+    def bringing(body: bytes) -> Callable[[Ticket], Any]:
+        async def load(_: Ticket) -> Loaded[bytes]:
+            return Loaded(body, tiers.entry(body=body))
+
+        return load
+
+    there, go_on = tiers.shared.hold("fill said")
+    leader = asyncio.ensure_future(leases.fill_once(ID, leases.landed, bringing(b"old")))
+    await there.wait()
+    await tiers.store.evict(["42"])
+    waiter = asyncio.ensure_future(leases.fill_once(ID, leases.landed, bringing(b"new")))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert leases.under_way(ID)
+    go_on.set()
+    await leader
+    found = await waiter
+    assert isinstance(found, Own)
+    assert b"new" == found.value

@@ -115,6 +115,25 @@ async def test_a_fill_that_redis_was_late_to_answer_sends_nobody_alone(
     assert upstream.calls == 1 + (not stored)
 
 
+async def test_a_fill_by_an_alias_that_is_refused_frees_who_comes_next(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write came in between: the lease, which stands at the alias, ends with the refusal, not by itself."""
+    monkeypatch.setattr(redis_store, "LEASE", 30.0)
+    upstream, following = Upstream(), Upstream()
+    async with replicas(valkey.url, 2) as (one, other):
+        first = ask(one, EMAIL, upstream)
+        await until(lambda: upstream.calls == 1)
+        await other.evict(["42"])
+        upstream.go.set()
+        refused = await first
+        assert isinstance(refused, Own)
+        assert Reason.STALE_FILL is refused.refused
+        following.go.set()
+        async with asyncio.timeout(8):
+            assert isinstance(await ask(other, EMAIL, following), Own)
+
+
 @pytest.mark.parametrize("ref", [ID, EMAIL], ids=["id", "email"])
 async def test_an_answer_that_can_not_be_stored_frees_all(valkey: Valkey, ref: Ref) -> None:
     """Nobody waits for a lease that brought nothing, and for a second nobody queues for one."""
