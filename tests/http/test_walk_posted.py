@@ -425,6 +425,19 @@ async def test_a_proof_that_is_good_once_is_not_taken_twice(
     assert 3 == len(s.asked)
 
 
+async def test_another_name_for_the_token(s: Service, tmp_path: Path) -> None:
+    """`form` says which parameter it is; what else is called a token says who asks."""
+    routes = ROUTES.replace('POST /told", introspect: {', 'POST /told", introspect: {form: access_token, ')
+    async with bench(routes=routes, tmp_path=tmp_path, upstream=s.app()) as b:
+        form = f"token={token_for(6)}&access_token={GOOD}"
+        seen = [(await post(b, "/told", form, ME)).x_cache for _ in range(2)]
+        other = await post(b, "/told", f"token={token_for(7)}&access_token={GOOD}", ME)
+        plain = await post(b, "/told", f"token={GOOD}", ME)
+
+    assert (["MISS", "HIT"], "MISS") == (seen, other.x_cache)
+    assert ("BYPASS", "token-missing") == outcome(plain)[1:]
+
+
 async def test_nobody_is_remembered_for_no_time(s: Service, tmp_path: Path) -> None:
     """`caller_ttl: 0s`: each question goes on."""
     routes = ROUTES.replace(
