@@ -12,7 +12,7 @@ from proxy.core.headers import Headers, RawHeaders
 from proxy.core.words import Tier as Tier
 from proxy.core.words import XCache as XCache
 
-ENTRY_VERSION = 1
+ENTRY_VERSION = 2
 
 
 class Reason(StrEnum):
@@ -152,7 +152,6 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
 
 ENTRY_ENCODER = msgspec.msgpack.Encoder()
-ENTRY_DECODER = msgspec.msgpack.Decoder(Entry)
 
 
 class Ref(msgspec.Struct, frozen=True):

@@ -6,8 +6,9 @@ from typing import Protocol
 
 import msgspec
 
-from proxy.core.model import ENTRY_DECODER, ENTRY_ENCODER, ENTRY_VERSION, Entry, Reason, Ref
+from proxy.core.model import ENTRY_ENCODER, ENTRY_VERSION, Entry, Reason, Ref
 from proxy.core.resourcekeys import is_resource
+from proxy.store.packed import pack, unpack
 
 SEQ_KEY = "user:seq"
 EPOCH_KEY = "user:epoch"
@@ -66,7 +67,7 @@ class Nobody(msgspec.Struct, frozen=True, array_like=True):
 
 _NOBODY_DECODER = msgspec.msgpack.Decoder(Nobody)
 # A nesting too deep for the decoder is garbage like any other.
-_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+_UNREADABLE = (msgspec.MsgspecError, ValueError, LookupError, RecursionError)
 
 
 def usable(value: str, *, as_id: bool = False) -> bool:
@@ -135,13 +136,13 @@ def slot_field(slot: str) -> str:
 
 def encode(entry: Entry) -> bytes:
     """The bytes of an answer."""
-    return ENTRY_ENCODER.encode(entry)
+    return pack(entry)
 
 
 def decode(blob: bytes) -> Entry | None:
     """The answer, or None for bytes that are not one of this version."""
     try:
-        entry = ENTRY_DECODER.decode(blob)
+        entry = unpack(blob)
     except _UNREADABLE:
         return None
     return entry if entry.version == ENTRY_VERSION else None

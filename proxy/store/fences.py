@@ -62,7 +62,7 @@ def lifted(batch: Batch, fence: str) -> list[Command]:
 
 def opened(fence: Fence) -> Command:
     """The command that takes `fence` off everybody and begins a new epoch, unless others stand there."""
-    return _OPEN.call(codec.EPOCH_KEY, fence.name, secrets.token_hex(8), WEEK_MS)
+    return _OPEN.call(codec.EPOCH_KEY, fence.name, secrets.token_urlsafe(6), WEEK_MS)
 
 
 def new_fence(batch: Batch) -> Fence:

@@ -169,7 +169,7 @@ class RedisStore:
         With `wake` the ticket comes with the lease on filling `ref`, or is `busy` with somebody else's; who
         has it will then send that message down the feed when the fill has ended.
         """
-        epoch = _EPOCH.call(codec.EPOCH_KEY, secrets.token_hex(8), WEEK_MS, str(_SIX_DAYS))
+        epoch = _EPOCH.call(codec.EPOCH_KEY, secrets.token_urlsafe(6), WEEK_MS, str(_SIX_DAYS))
         token = secrets.token_hex(8)
         asked = [epoch]
         if ref is not None and codec.usable(ref.value):
