@@ -29,7 +29,7 @@ async def kit(valkey: Valkey) -> AsyncIterator[Kit]:
 
 
 async def test_a_user_is_small(kit: Kit, valkey: Valkey) -> None:
-    """A 400-byte user with three aliases costs at most 1,000 bytes of Redis's memory, all four keys together."""
+    """A 400-byte user with three aliases costs at most 1,000 bytes of Redis, all four keys together."""
     user = {"id": 123456, "email": "ada.lovelace@example.com", "username": "ada.lovelace", "bio": ""}
     user |= {"phone": "+442079460123", "is_active": True}
     user["bio"] = "x" * (400 - len(json.dumps(user)))
