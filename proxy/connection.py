@@ -91,7 +91,7 @@ class Connection(BaseProtocol):
         self._buffer = b""
         self._answer = self._loop.create_future()
         if self.transport is None:
-            self._answer.set_exception(Unanswered("Upstream closed the connection.", executed=False))
+            _tell(self._answer, Unanswered("Upstream closed the connection.", executed=False))
         return self._answer
 
     def write(self, data: bytes) -> bool:
@@ -131,7 +131,7 @@ class Connection(BaseProtocol):
             self.receiver.interrupted()
         self._spoiled = True
         if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(error)
+            _tell(self._answer, error)
         elif self._body is not None:
             self._body.fail(error)
         self.abort()
@@ -215,7 +215,7 @@ class Connection(BaseProtocol):
                 error = UpstreamError("Upstream broke off in the head of its answer.", executed=True)
             else:
                 error = Unanswered("Upstream closed the connection without an answer.", executed=True)
-            self._answer.set_exception(error)
+            _tell(self._answer, error)
         elif self._body is not None and (exc is not None or not self._body.end()):
             self._body.fail(UpstreamError("Upstream broke off in the middle of its answer.", executed=True))
         self._on_lost(self)
@@ -268,3 +268,9 @@ class Connection(BaseProtocol):
         """The body was read."""
         if self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
+
+
+def _tell(answer: asyncio.Future[Head], error: BaseException) -> None:
+    answer.set_exception(error)
+    # Whoever asked may be gone by now; that nobody heard of it is no mistake.
+    answer.exception()

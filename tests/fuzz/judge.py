@@ -11,6 +11,8 @@ Read = tuple[bytes, bytes, bytes]
 
 START = re.compile(rb"([!#-'*+.^_`|~\w-]+) ([^\x00-\x20\x7f]+) HTTP/1\.([01])", re.ASCII)
 FIELD = re.compile(rb"([!#-'*+.^_`|~\w-]+):([^\x00-\x08\x0a-\x1f\x7f]*)", re.ASCII)
+# Old services write blanks behind the size.
+PADDED = re.compile(rb"([0-9a-fA-F]{1,16})([ \t]*;[^\r\n]*)?[ \t]*\r\n")
 CHUNK = re.compile(rb"([0-9a-fA-F]{1,16})([ \t]*;[^\r\n]*)?\r\n")
 
 
@@ -65,12 +67,12 @@ def _length(named: dict[bytes, list[bytes]], minor: bytes) -> int:
     return int(lengths[0]) if len(lengths) == 1 and re.fullmatch(rb"[0-9]{1,18}", lengths[0]) else -2
 
 
-def _content(sent: bytes, length: int) -> tuple[bytes, bytes] | None:
+def _content(sent: bytes, length: int, sizes: re.Pattern[bytes] = CHUNK) -> tuple[bytes, bytes] | None:
     if length >= 0:
         return (sent[:length], sent[length:]) if len(sent) >= length else None
     content = b""
     while True:
-        chunk = CHUNK.match(sent)
+        chunk = sizes.match(sent)
         if chunk is None:
             return None
         size, sent = int(chunk[1], 16), sent[chunk.end() :]
@@ -82,3 +84,34 @@ def _content(sent: bytes, length: int) -> tuple[bytes, bytes] | None:
     section, ended, rest = (b"\r\n" + sent).partition(b"\r\n\r\n")
     lines = section.split(b"\r\n")[1:]
     return (content, rest) if ended and all(FIELD.fullmatch(line) for line in lines) else None
+
+
+STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})( [\t\x20-\x7e\x80-\xff]*)?")
+
+
+def answer(sent: bytes) -> tuple[int, bytes | None] | None:
+    """Status and content (None where it breaks off) of the answer to a GET that a connection ended with."""
+    while True:
+        head, ended, rest = sent.partition(b"\r\n\r\n")
+        start, *lines = head.split(b"\r\n")
+        said = STATUS.fullmatch(start)
+        fields = [FIELD.fullmatch(line) for line in lines]
+        if not ended or said is None or None in fields:
+            return None
+        status = int(said[2])
+        if status >= 200 or status == 101:
+            break
+        sent = rest
+    named: dict[bytes, list[bytes]] = {}
+    for field in fields:
+        assert field is not None
+        named.setdefault(field[1].lower(), []).append(field[2].strip(b" \t").lower())
+    length = _length(named, said[1])
+    if length == -2 or status == 101:
+        return None
+    if status in (204, 304):
+        return status, b""
+    if b"content-length" not in named and length == 0:
+        return status, rest
+    whole = _content(rest, length, PADDED)
+    return status, None if whole is None else whole[0]

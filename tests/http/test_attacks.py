@@ -22,10 +22,10 @@ from proxy.config import load
 
 ROUTES = """\
 version: 1
-upstream: {head_timeout: 300ms, idle_timeout: 300ms}
+upstream: {head_timeout: 500ms, idle_timeout: 500ms}
 user: {id: id}
 views: {users: {ttl: 60s}}
-limits: {head_timeout: 300ms, body_timeout: 300ms}
+limits: {head_timeout: 500ms, body_timeout: 500ms}
 routes:
   - {match: "GET /users/{id:int}", lookup: {by: id, view: users}, access: anyone}
   - {match: "GET /kept/{any:path}", resource: {}}
@@ -38,10 +38,12 @@ SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
 
 @dataclass
 class Service:
-    """Answers each request with its path, but those for `/bad` or the path under attack with `said`."""
+    """Answers each request with its path, but those for the path under attack with `said`; `last`: and then
+    ends the connection."""
 
     said: bytes = b""
     attacked: bytes = b"/bad"
+    last: bool = False
     heads: list[bytes] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -66,6 +68,8 @@ class Service:
                 )
                 writer.write(self.said if path == self.attacked else told)
                 await writer.drain()
+                if self.last and path == self.attacked:
+                    break
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:
