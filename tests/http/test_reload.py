@@ -11,8 +11,13 @@ from typing import Any
 import pytest
 
 from proxy.config import load
+from proxy.core.edgesettings import EdgeSettings, LimitSettings
+from proxy.core.model import Entry, Found, Reason, Ref, Reply, Request
 from proxy.core.settings import Settings
+from proxy.fastpath import Replays
+from proxy.handler import EdgeServer, Line
 from proxy.kept import Kept
+from proxy.leases import Loaded
 from proxy.reloading import changed
 from tests.walk import SECRET, Bench, bench, token_for
 
@@ -97,3 +102,61 @@ async def test_parts_are_closed_by_the_last_one_to_leave() -> None:
     await third.aclose()
     await second.aclose()
     assert ["+a", "+b", "-b", "-a"] == events
+
+
+async def test_old_settings_store_nothing_once_others_are_in_force(tmp_path: Path) -> None:
+    """A walk that takes its ticket only after everything was dropped is refused as well."""
+    async with bench(routes=ROUTES, tmp_path=tmp_path) as at:
+        old, ref = at.app.cache, Ref("id", "1", "users")
+        entry = Entry(user_id="1", status=200, stored=0.0, expires=4e9, dead=4e9)
+        await at.app.change(settings(at, tmp_path, ROUTES.replace("60s", "61s")))
+        assert Reason.STALE_FILL is await old.fill(ref, entry, await old.ticket(ref))
+
+        async def load(_: object) -> Loaded[str]:
+            return Loaded("loaded", entry)
+
+        own = await old.leases.alone(ref, load)
+        assert (False, Reason.STALE_FILL) == (own.stored, own.refused)
+        assert not isinstance(await at.app.cache.get(ref), Found)
+        new = at.app.cache
+        assert await new.fill(ref, entry, await new.ticket(ref)) is None
+
+
+class Learnt(Replays):
+    """Notes what it is to make ready."""
+
+    def __init__(self) -> None:
+        super().__init__(10, lambda: b"")
+        self.heads: list[bytes] = []
+
+    def learn(self, head: bytes, reply: Reply) -> None:
+        """Nothing more."""
+        self.heads.append(head)
+
+
+async def test_what_old_settings_allowed_is_not_made_ready_under_new_ones() -> None:
+    """An answer that was begun under the old ones, on a connection that goes on."""
+    begun, let_go = asyncio.Event(), asyncio.Event()
+    offer: Any = object()
+
+    async def walk(_: Request) -> Reply:
+        begun.set()
+        await let_go.wait()
+        return Reply(200, b"OK", ((b"Content-Length", b"2"),), b"hi", offer=offer)
+
+    replays = [Learnt(), Learnt()]
+    lines = [Line(walk, LimitSettings(), EdgeSettings(), one) for one in replays]
+    edge = EdgeServer(lines[0])
+    server = await asyncio.get_running_loop().create_server(edge, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+    writer.write(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n")
+    await begun.wait()
+    edge.follow(lines[1])
+    let_go.set()
+    await reader.readuntil(b"hi")
+    await lines[0].ended()
+    writer.write(b"GET /b HTTP/1.1\r\nHost: h\r\n\r\n")
+    await reader.readuntil(b"hi")
+    writer.close()
+    server.close()
+    assert [[], [b"GET /b HTTP/1.1\r\nHost: h\r\n\r\n"]] == [one.heads for one in replays]
