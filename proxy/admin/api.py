@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from proxy.admin.dashboard import Dashboard
 from proxy.admin.metrics import exposition, gauges
 from proxy.admin.modes import Modes
 from proxy.admin.origin import foreign
-from proxy.admin.peers import RETOLD, Peers, merged
+from proxy.admin.peers import RETOLD, Peers
 from proxy.cache import UserCache
 from proxy.core.errors import ConfigError, UpstreamError
 from proxy.core.headers import Headers
@@ -69,6 +70,7 @@ class Admin:
         self._token = token
         self._peers = peers
         self._started = time.monotonic()
+        self._born = f"{os.getpid()}-{time.time_ns()}"
         self._dashboard = Dashboard(self._all)
         self.draining = False
         """Set when the process is about to end: `/readyz` says so, so that nobody sends it more."""
@@ -112,10 +114,11 @@ class Admin:
     async def health(self, _: web.Request) -> web.Response:
         """`{"status", "backend", "latency_ms", "stats", …}` of the cache."""
         health = dict(await self.duties.cache.store.health())
-        peers = await self._peers.stats(self._token)
+        stats = await self._all()
         if self.duties.keys is not None:
             health["token_keys"] = dict(self.duties.keys.health())
-        return _json(health | {"stats": merged([self._counters(), *peers])})
+        names = (*self._counters(), "workers", "agreement")
+        return _json(health | {"stats": {name: stats[name] for name in names}})
 
     async def stats(self, _: web.Request) -> web.Response:
         """The counters since start."""
@@ -136,7 +139,7 @@ class Admin:
         mine["token_keys_age_seconds"] = None if keys is None else keys.health()["age_seconds"]
         if link is not None:
             mine["redis_latency"] = link.latency.stats()
-        return merged([mine, *await self._peers.stats(self._token)])
+        return await self._peers.merged(mine | {"born": self._born}, self._token)
 
     def _counters(self) -> dict[str, Any]:
         fetches = {} if self.duties.keys is None else {"key_fetches": dict(self.duties.keys.counters())}

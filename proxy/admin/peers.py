@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import orjson
 
+from proxy.admin.tally import Tally, added
 from proxy.checks import rates
 
 TIMEOUT = aiohttp.ClientTimeout(total=1.0)
@@ -25,11 +27,14 @@ class Peers:
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._paths = tuple(paths)
+        self._tally = Tally(Path(paths[0]).with_name("counts") if paths else None)
 
-    async def stats(self, token: str | None) -> list[dict[str, Any]]:
-        """The `/stats` of each worker that answers."""
+    async def merged(self, mine: dict[str, Any], token: str | None) -> dict[str, Any]:
+        """The figures of this worker and of each that answers, and what others had counted."""
         answers = await asyncio.gather(*(self._ask(path, "GET", "/stats", token) for path in self._paths))
-        return [answer for answer in answers if answer is not None]
+        workers = {"": mine, **dict(zip(self._paths, answers, strict=True))}
+        lost = self._tally.lost(workers) if self._paths else {}
+        return merged([mine, *(answer for answer in answers if answer is not None)], lost)
 
     async def switch(self, asked: object, token: str | None) -> bool:
         """Switches each worker's mode; False where a worker could not be told."""
@@ -64,17 +69,19 @@ class Peers:
             return None
 
 
+_NOTHING: Mapping[str, Any] = {}
 # Figures of one process, or shared by all: adding them up would be wrong.
 _NOT_ADDED = frozenset(
-    {"hit_rate_percent", "uptime_seconds", "store", "mode", "replicas", "token_keys_age_seconds"}
+    {"hit_rate_percent", "uptime_seconds", "store", "mode", "replicas", "token_keys_age_seconds", "born"}
 )
 
 
-def merged(stats: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The workers' counters added up; what can't be added is the first one's, rates are made again."""
+def merged(stats: Sequence[dict[str, Any]], lost: Mapping[str, Any] = _NOTHING) -> dict[str, Any]:
+    """The workers' counters added up, and those of workers that are gone; what can't be added is the first
+    one's, rates are made again."""
     total = dict(stats[0])
-    for other in stats[1:]:
-        total = {name: _added(name, total.get(name), other.get(name)) for name in {**total, **other}}
+    for other in (*stats[1:], lost):
+        total = {name: _kept(name, total.get(name), other.get(name)) for name in {**total, **other}}
     lookups = total["hits"] + total["misses"]
     total["hit_rate_percent"] = round(100 * total["hits"] / lookups, 2) if lookups else 0.0
     total["workers"] = len(stats)
@@ -85,13 +92,5 @@ def merged(stats: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return total
 
 
-def _added(name: str, one: Any, other: Any) -> Any:
-    if name in _NOT_ADDED or other is None:
-        return one
-    if one is None:
-        return other
-    if isinstance(one, dict) and isinstance(other, dict):
-        return {key: _added(key, one.get(key), other.get(key)) for key in {**one, **other}}
-    if isinstance(one, list) and isinstance(other, list):
-        return sorted([*one, *other], key=lambda event: -event["time"])[: max(len(one), len(other))]
-    return one + other
+def _kept(name: str, one: Any, other: Any) -> Any:
+    return one if name in _NOT_ADDED else added(one, other)
