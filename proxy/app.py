@@ -227,7 +227,11 @@ async def _upstream(settings: UpstreamSettings, waiting: Waiting) -> AsyncIterat
 @asynccontextmanager
 async def _store(settings: Settings) -> AsyncIterator[Store]:
     store = open_users(
-        settings.redis, settings.memory_entries, settings.resource_memory, keeping=_keeping(settings)
+        settings.redis,
+        settings.memory_entries,
+        settings.resource_memory,
+        keeping=_keeping(settings),
+        patience=settings.upstream.until_head,
     )
     try:
         yield store

@@ -11,7 +11,7 @@ from typing import Any, Self
 import orjson
 
 from proxy.core.errors import SecretFieldError
-from proxy.core.keeping import ANYHOW, Keeping, rules
+from proxy.core.keeping import rules
 from proxy.core.keys import identify, key_values
 from proxy.core.model import Batch, Entry, Evicted, Fence, Found, Looked, Reason, Ref, Ticket
 from proxy.core.offers import HeldEntry
@@ -33,17 +33,15 @@ DEFAULT_MODEL = UserModel(
 )
 
 
-def open_users(
-    redis: RedisSettings, max_users: int, resource_bytes: int = MOST, *, keeping: Keeping = ANYHOW
-) -> Store:
-    """The store that the settings ask for, joined to the feed of its replicas where there is Redis."""
+def open_users(redis: RedisSettings, max_users: int, resource_bytes: int = MOST, **more: Any) -> Store:
+    """The store that the settings ask for, joined to the feed of its replicas; `more`: see open_store."""
 
     def feed() -> Join:
         from proxy.feed import join
 
         return join
 
-    return open_store(redis, max_users, feed, resource_bytes=resource_bytes, keeping=keeping)
+    return open_store(redis, max_users, feed, resource_bytes=resource_bytes, **more)
 
 
 class UserCache:

@@ -35,12 +35,14 @@ class Bracket:
         recovery: Recovery,
         *,
         reject: bool,
+        patience: float = 0.0,
     ) -> None:
         self.memory = memory
         self.redis = redis
         self._feed = feed
         self.recovery = recovery
         self._reject = reject
+        self._patience = patience
         self._timers: dict[str, asyncio.TimerHandle] = {}
         # Of writes under way; only theirs are renewed.
         self._under_way: set[str] = set()
@@ -52,6 +54,11 @@ class Bracket:
         self._widened: dict[str, Fence] = {}
         self._renewing: dict[str, asyncio.Task[Any]] = {}
         self.deliveries: set[asyncio.Task[Any]] = set()
+
+    @property
+    def _life(self) -> float:
+        """What is left before a renewal, should this process die then, covers all that upstream may take."""
+        return max(LIFE, 1.6 * self._patience)
 
     async def fence(self, batch: Batch) -> Fence:
         """Returns when no replica can answer what `batch` names from memory."""
@@ -106,9 +113,11 @@ class Bracket:
     async def _raise_there(self, fence: Fence, tries: int = 3) -> None:
         told = []
         if self._feed is not None and fence.batch.named:
-            told.append(self._feed.announcement(fence.batch, fence.name, LIFE))
+            told.append(self._feed.announcement(fence.batch, fence.name, self._life))
         loads = self.redis.link.loads
-        replies, leads = await self.redis.writes.fence(fence, *(one.command for one in told), seconds=LIFE)
+        replies, leads = await self.redis.writes.fence(
+            fence, *(one.command for one in told), seconds=self._life
+        )
         self._renew_later(fence)
         for one, reply in zip(told, replies, strict=True):
             await one.heard(reply)
@@ -129,7 +138,7 @@ class Bracket:
             return
         self._forget_renewal(fence)
         loop = asyncio.get_running_loop()
-        self._timers[fence.name] = loop.call_later(LIFE / 3, self._begin_renewal, fence)
+        self._timers[fence.name] = loop.call_later(self._life / 3, self._begin_renewal, fence)
 
     def _begin_renewal(self, fence: Fence) -> None:
         task = self._renewing[fence.name] = self._in_background(self._renew(fence))
@@ -141,7 +150,7 @@ class Bracket:
             return
         self._renew_later(fence)
         try:
-            await self.redis.writes.fence(fence, *self._standing(fence, LIFE), seconds=LIFE)
+            await self.redis.writes.fence(fence, *self._standing(fence, self._life), seconds=self._life)
         except StoreError as error:
             self.recovery.pending.add(fence.batch)
             self.recovery.failed(error, write=True)

@@ -28,10 +28,11 @@ def open_store(
     *,
     resource_bytes: int = MOST,
     keeping: Keeping = ANYHOW,
+    patience: float = 0.0,
 ) -> Store:
     """Memory for `max_users` users and `resource_bytes` of resources, in front of Redis where there is one.
 
-    `join` is asked for the feed's end only where there is Redis.
+    `patience`: see TieredStore. `join` is asked for the feed's end only where there is Redis.
     """
     memory = MemoryStore(max_users, max_resource_bytes=resource_bytes)
     if redis.url is None:
@@ -50,7 +51,7 @@ def open_store(
     )
     wakes = Wakes()
     feed = join()(shared.link, memory, wakes.wake)
-    return TieredStore(memory, shared, feed=feed, wakes=wakes, reject=redis.reject_writes)
+    return TieredStore(memory, shared, feed=feed, wakes=wakes, reject=redis.reject_writes, patience=patience)
 
 
 def _seal(keys: tuple[bytes, ...]) -> codec.Seal:

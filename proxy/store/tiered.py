@@ -29,6 +29,7 @@ class TieredStore:
     Memory answers while `feed` proves that this replica hears of every write. Without a feed a copy in
     memory lives `memory_ttl`. While the shared store is not trusted, memory is the cache and lives
     `fallback_ttl`; see Recovery for how trust goes and comes. `reject`: writes are refused meanwhile.
+    `patience`: upstream may be at work for so long on a write whose proxy has died.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class TieredStore:
         failures: int = 3,
         pending_limit: int = 10_000,
         reject: bool = False,
+        patience: float = 0.0,
     ) -> None:
         self.memory = memory
         self.redis = redis
@@ -64,7 +66,7 @@ class TieredStore:
         redis.link.process.replaced = self.recovery.replaced
         # Tickets up to this one are from before the last return, and the shared store must not see them.
         self._returned = 0
-        self.bracket = Bracket(memory, redis, feed, self.recovery, reject=reject)
+        self.bracket = Bracket(memory, redis, feed, self.recovery, reject=reject, patience=patience)
         if feed is not None:
             feed.orphaned = self.bracket.take_over
         self.glances = Glances(*redis.reading, memory, self.recovery)

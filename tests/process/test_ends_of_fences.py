@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
 from proxy import feed
-from proxy.cache import UserCache
+from proxy.cache import UserCache, open_users
 from proxy.core.model import Batch, Fence
+from proxy.core.settings import RedisSettings
 from proxy.store import bracket
 from tests.contract.kit import until
 from tests.replicas import USER, replicas
@@ -106,6 +108,19 @@ async def test_a_fence_that_lingers_ends_in_time_though_redis_was_away(valkey: V
         assert await other.cache_user(USER)
     valkey.flush()
     valkey.ask("SAVE")
+
+
+async def test_a_fence_outlives_all_that_upstream_may_take(valkey: Valkey) -> None:
+    """Its proxy may die at any time before a renewal: what is left then is longer than the patience."""
+    store = open_users(RedisSettings(url=valkey.url), 10, patience=60.0)
+    fence = await store.fence(BATCH)
+    _, _, deadline = valkey.ask("HGET", "user:id:42", "fence").partition(b":")
+    until_over = int(deadline) / 1e6 - time.time()
+    timer = store.bracket._timers[fence.name]  # type: ignore[attr-defined]
+    until_renewed = timer.when() - asyncio.get_running_loop().time()
+    assert until_over - until_renewed > 60.0
+    await store.settle(fence, None)
+    await store.close()
 
 
 async def test_a_renewal_on_its_way_does_not_outlive_the_write(

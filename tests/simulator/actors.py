@@ -216,11 +216,14 @@ def deletes(user_id: str) -> Act:
     return _writes(Batch((user_id,)), change)
 
 
-def updates_by_email(email: str) -> Act:
-    """PUT under an e-mail: the id is looked up first, and fenced where it is known."""
+def updates_by_email(email: str, *, asking: bool = True) -> Act:
+    """PUT under an e-mail: the id is looked up first, and fenced where it is known, here or at upstream."""
 
     async def act(world: World, replica: str) -> None:
         owner = await world.replicas[replica].cache.resolve("email", email)
+        if owner is None and asking:
+            found = await world.upstream.read("email", email)
+            owner = None if found is None else found.id
         batch = Batch((owner,) if owner else (), (("email", email),))
 
         def change(world: World) -> dict[str, User | None] | None:

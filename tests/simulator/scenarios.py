@@ -59,7 +59,7 @@ SMALL = (
     ),
     Scenario(
         "a write by a forgotten e-mail",
-        (Actor("writer", "A", act.updates_by_email("a@x")), _reads("reader", "B", ID, ID)),
+        (Actor("writer", "A", act.updates_by_email("a@x", asking=False)), _reads("reader", "B", ID, ID)),
         warm=(WARM, _world("maxmemory", act.throws_out("user:email:a@x"))),
     ),
     Scenario("two writers", (WRITER, OTHER, _reads("reader", "A", ID))),
