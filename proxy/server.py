@@ -9,6 +9,7 @@ from proxy import lean  # noqa: F401
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -107,6 +108,9 @@ async def _serve_on(
         stack.push_async_callback(runner.cleanup)
         if admin_sock is not None:
             await web.SockSite(runner, admin_sock.dup()).start()
+        # Code and settings live as long as the process: a full collection, during which nobody is answered,
+        # need not look through them.
+        gc.freeze()
         door = Door(sock, app.server)
         await door.open(tls(settings.tls))
         log.info(
