@@ -37,6 +37,7 @@ from proxy.rollout import Rollout
 from proxy.steps.exchange import Services
 from proxy.steps.explain import explain
 from proxy.stopwatch import Stopwatch
+from proxy.store.memory import MemoryStore
 from proxy.telemetry import Telemetry
 from proxy.upstream import HttpUpstream
 from proxy.waiting import Waiting
@@ -90,6 +91,9 @@ class App:
             old.duties.cache.retire()
             await version.duties.cache.evict(everything=True)
         self._version, self._stack = version, stack
+        memory = getattr(version.duties.cache.store, "memory", version.duties.cache.store)
+        if isinstance(memory, MemoryStore):
+            memory.resize(settings.resource_memory)
         self.server.follow(version.line)
         self.operators.duties = version.duties
         self._leave(old, old_stack)
@@ -166,7 +170,7 @@ async def _version(
     # be seen by readers under the new ones.
     where = None
     if settings.redis.url is not None:
-        where = (settings.redis, settings.resource_memory, _keeping(settings))
+        where = (settings.redis, _keeping(settings))
     store = await stack.enter_async_context(kept.part("store", where, lambda: _store(settings)))
     cache = UserCache(store, model=settings.user, wait_timeout=settings.upstream.until_head)
     stack.push_async_callback(cache.rest)

@@ -50,6 +50,10 @@ class MemoryStore(Memory):
     def glance(self, ref: Ref, done: Callable[[Entry | None], None]) -> None:
         """See Store; what is not here is nowhere."""
 
+    def resize(self, max_resource_bytes: int) -> None:
+        """Another bound on resources, from the next fill on."""
+        self._tables.most = max_resource_bytes
+
     async def get(self, ref: Ref) -> Looked:
         """See Store."""
         return self.look(ref)

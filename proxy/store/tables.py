@@ -18,7 +18,7 @@ class Tables:
         self.resources: OrderedDict[str, HeldUser] = OrderedDict()
         self.bytes = 0
         self._resource_bytes = 0
-        self._max = max_resource_bytes
+        self.most = max_resource_bytes
 
     def of(self, name: str) -> OrderedDict[str, HeldUser]:
         """Where what has this id is held."""
@@ -37,7 +37,7 @@ class Tables:
     @property
     def full(self) -> bool:
         """Whether a resource must go."""
-        return self._resource_bytes > self._max
+        return self._resource_bytes > self.most
 
     def __iter__(self) -> Iterator[HeldUser]:
         yield from self.users.values()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,16 @@ from proxy.handler import EdgeServer, Line
 from proxy.kept import Kept
 from proxy.leases import Loaded
 from proxy.reloading import changed
+from tests.valkey import Valkey
 from tests.walk import SECRET, Bench, bench, token_for
 
 
-def settings(at: Bench, folder: Path, text: str) -> Settings:
+def settings(at: Bench, folder: Path, text: str, redis: str | None = None) -> Settings:
     """The settings of a routes.yaml before the bench's stub."""
     path = folder / "other.yaml"
     path.write_text(text.replace("{stub}", at.stub))
-    return load({"ROUTES_FILE": str(path), "JWT_SECRET": SECRET, "ADMIN_LISTEN": "127.0.0.1:1"})
+    given = {"ROUTES_FILE": str(path), "JWT_SECRET": SECRET, "ADMIN_LISTEN": "127.0.0.1:1"}
+    return load(given if redis is None else given | {"REDIS_URL": redis})
 
 
 ROUTES = """
@@ -160,3 +162,32 @@ async def test_what_old_settings_allowed_is_not_made_ready_under_new_ones() -> N
     writer.close()
     server.close()
     assert [[], [b"GET /b HTTP/1.1\r\nHost: h\r\n\r\n"]] == [one.heads for one in replays]
+
+
+RESOURCES = """
+version: 1
+upstream: {url: "{stub}"}
+resources: {memory: 64KiB}
+routes:
+  - {match: "GET /avatars/{file:path}", resource: {}}
+"""
+
+
+@pytest.mark.parametrize("shared", [True, False])
+async def test_the_room_for_resources_follows(tmp_path: Path, shared: bool) -> None:
+    """Without a new store, with Redis and without: what was held before is there, and makes room as asked."""
+    with ExitStack() as stack:
+        redis = stack.enter_context(Valkey()).url if shared else None
+        async with bench(routes=RESOURCES, tmp_path=tmp_path, redis=redis) as at:
+            store: Any = at.app.cache.store
+            memory: Any = store.memory if shared else store
+            names = [
+                f"/avatars/{(await at.get(f'/users/{one}')).json()['username']}.svg" for one in (1, 2, 3, 4)
+            ]
+            for name in names[:3]:
+                assert "MISS" == (await at.get(name)).x_cache
+            held = memory.stats.bytes
+            await at.app.change(settings(at, tmp_path, RESOURCES.replace("64KiB", "1KiB"), redis))
+            assert (at.app.cache.store, held) == (store, memory.stats.bytes)
+            assert "MISS" == (await at.get(names[3])).x_cache
+            assert memory.stats.bytes < held

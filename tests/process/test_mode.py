@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+from pathlib import Path
 
+from proxy.config import PACKAGED
 from tests.processes import Proxy, Stub, poll
 from tests.valkey import Valkey
 
@@ -52,3 +54,20 @@ def test_a_reload_does_not_switch_on_what_an_operator_has_switched_off() -> None
         served = caches(proxy)
 
     assert ({"mode": "off", "configured": "serve"}, {"BYPASS"}) == (told, served)
+
+
+def test_a_reload_switches_to_the_mode_that_the_settings_ask_for(tmp_path: Path) -> None:
+    """SIGHUP after `mode` was written anew, also where an operator had chosen another one."""
+    routes = tmp_path / "routes.yaml"
+    text = PACKAGED.read_text("utf-8")
+    routes.write_text(text, "utf-8")
+    with Stub.start() as stub, Proxy.start(stub.url, ROUTES_FILE=str(routes)) as proxy:
+        assert 200 == proxy.get("/users/1").status
+        for count, mode in enumerate(("shadow", "serve", "off"), start=1):
+            proxy.ask_admin("POST", "/mode", JSON, json.dumps({"mode": "serve"}))
+            routes.write_text(text.replace("mode: serve", f"mode: {mode}"), "utf-8")
+            proxy.send(signal.SIGHUP)
+            poll(lambda count=count: len(proxy.told("settings in force")) == count or None, "the reload")
+            told = proxy.ask_admin("GET", "/mode").json()
+            assert (mode, mode) == (told["mode"], told["configured"])
+            assert ("HIT" if mode == "serve" else "BYPASS") == proxy.get("/users/1").x_cache
