@@ -1,0 +1,1 @@
+"""Tests of the edges on the loop that is served on."""

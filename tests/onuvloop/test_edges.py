@@ -1,0 +1,26 @@
+"""Both edges on uvloop: the same tests as on asyncio's loop, whose transports and buffers are others."""
+
+from __future__ import annotations
+
+import asyncio
+
+import uvloop
+
+from tests.http import (
+    test_forwarding,
+    test_interim,
+    test_memory_limit,
+    test_small_bodies,
+    test_trailers,
+    test_upgrade,
+)
+
+SAME = (*(test_forwarding, test_interim, test_memory_limit, test_small_bodies, test_trailers, test_upgrade),)
+
+for module in SAME:
+    globals().update({name: test for name, test in vars(module).items() if name.startswith("test_")})
+
+
+async def test_the_loop_is_another_one() -> None:
+    """Or all of this would be said twice."""
+    assert isinstance(asyncio.get_running_loop(), uvloop.Loop)
