@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 
 import uvloop
 
@@ -15,10 +16,13 @@ from tests.http import (
     test_upgrade,
 )
 
-SAME = (*(test_forwarding, test_interim, test_memory_limit, test_small_bodies, test_trailers, test_upgrade),)
+EDGES = (test_forwarding, test_interim, test_memory_limit, test_small_bodies, test_trailers, test_upgrade)
 
-for module in SAME:
-    globals().update({name: test for name, test in vars(module).items() if name.startswith("test_")})
+for module in EDGES:
+    for name, test in vars(module).items():
+        # Those that put the clock forward do it with the clock of asyncio's own loop.
+        if name.startswith("test_") and "forward(" not in inspect.getsource(test):
+            globals()[name] = test
 
 
 async def test_the_loop_is_another_one() -> None:
