@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from msgspec.structs import replace
 
 from proxy.checks import Checks
-from proxy.core.model import Evicted, Outcome, Reason, XCache
+from proxy.core.model import Evicted, Outcome, Reason, Tier, XCache
 from proxy.histogram import Histogram
 
 log = logging.getLogger("proxy")
@@ -30,8 +30,8 @@ class Elsewhere(Protocol):
         """What was answered since the last call, by kind."""
         ...
 
-    def times(self) -> list[float]:
-        """The seconds that some of those took."""
+    def times(self) -> Mapping[Tier | None, list[float]]:
+        """The seconds that some of those took, by who answered."""
         ...
 
 
@@ -102,7 +102,8 @@ class Telemetry:
         self.checks = Checks(self._disproved)
         self._told: set[tuple[str, str]] = set()
         self._alike: dict[tuple[object, ...], _Alike] = {}
-        self._last_times: list[float] = []
+        self._last_times: dict[Tier | None, list[float]] = {}
+        self._untimed: dict[Tier | None, int] = {}
 
     def observe(self, outcome: Outcome) -> None:
         """Counts one finished request."""
@@ -171,9 +172,9 @@ class Telemetry:
         """Takes over what was counted by kind, and elsewhere."""
         self._sum_up()
         for source in self.elsewhere:
-            total = 0
+            totals: Counter[Tier | None] = Counter()
             for outcome, count in source.counted():
-                total += count
+                totals[outcome.tier or Tier.MEMORY] += count
                 self.requests[outcome.kind] += count
                 self.outcomes[outcome.x_cache.value] += count
                 route = self.routes.setdefault(outcome.route, {})
@@ -183,15 +184,19 @@ class Telemetry:
                     self.views.setdefault(outcome.view, Counter())["hits"] += count
                 if outcome.tier is not None:
                     self.tiers[outcome.tier.value] += count
-            self._estimate(total, source.times())
+            times = source.times()
+            for tier in {*totals, *times}:
+                self._estimate(tier, totals[tier], times.get(tier, []))
 
-    def _estimate(self, count: int, times: list[float]) -> None:
-        """Each time that was taken stands for as many hits as any other."""
-        if not count:
+    def _estimate(self, tier: Tier | None, count: int, times: list[float]) -> None:
+        """Each time that was taken stands for as many hits of its tier; without one they wait."""
+        times = self._last_times[tier] = times or self._last_times.get(tier, [])
+        count += self._untimed.pop(tier, 0)
+        if not times:
+            self._untimed[tier] = count
             return
-        self._last_times = times = times or self._last_times
         hits = self.latency.setdefault(XCache.HIT.value, Histogram())
-        each, more = divmod(count, max(len(times), 1))
+        each, more = divmod(count, len(times))
         for at, seconds in enumerate(times):
             hits.observe(seconds, each + (at < more))
 

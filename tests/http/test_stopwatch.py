@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from proxy import stopwatch
-from proxy.core.model import XCache
+from proxy.core.model import Outcome, Tier, XCache
 from proxy.fastpath import Replays
 from proxy.histogram import count
+from proxy.telemetry import Telemetry
 from tests.http.test_fastpath import client as talking
 from tests.http.test_fastpath import get, replays
+from tests.valkey import Valkey
 from tests.walk import bench
 
 
@@ -48,3 +52,42 @@ async def test_hits_between_two_looks_stand_on_the_last_times() -> None:
         await client.ask(get("/users/1"))
         after = at.app.telemetry.stats()
     assert count(before) + 1 == count(after["latency"]["HIT"]) == after["x_cache"][XCache.HIT.value]
+
+
+async def test_hits_out_of_redis_are_timed_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody takes a round trip for a look into memory: each tier's times stand for its own hits."""
+    monkeypatch.setattr(stopwatch, "PAUSE", 0.0)
+    with Valkey() as server:
+        async with bench(redis=server.url, env={"MEMORY_CACHE_ENTRIES": "1"}) as at, talking(at) as client:
+            for _ in range(4):
+                for user in range(1, 7):
+                    await client.ask(get(f"/users/{user}"))
+            watch: Any = at.app.telemetry.elsewhere[0]
+            timed = {tier: len(seconds) for tier, seconds in watch._seconds.items()}
+            told = at.app.telemetry.stats()
+    assert timed[Tier.REDIS] > 0
+    assert told["x_cache"]["HIT"] == count(told["latency"]["HIT"])
+
+
+def test_what_nobody_has_timed_waits_for_the_first_time() -> None:
+    """And is then counted; the times of one tier are never another's."""
+    telemetry = Telemetry()
+
+    class Source:
+        def __init__(self) -> None:
+            self.hits: list[tuple[Outcome, int]] = []
+            self.taken: dict[Tier | None, list[float]] = {}
+
+        def counted(self) -> list[tuple[Outcome, int]]:
+            return self.hits
+
+        def times(self) -> dict[Tier | None, list[float]]:
+            return self.taken
+
+    source = Source()
+    telemetry.elsewhere.append(source)
+    hits = {tier: Outcome(kind="lookup", x_cache=XCache.HIT, tier=tier) for tier in Tier}
+    source.hits, source.taken = [(hits[Tier.MEMORY], 5), (hits[Tier.REDIS], 3)], {Tier.MEMORY: [0.001]}
+    assert {"0.001": 5} == telemetry.stats()["latency"]["HIT"]["buckets"]
+    source.hits, source.taken = [], {Tier.REDIS: [0.01]}
+    assert {"0.001": 5, "0.01": 3} == telemetry.stats()["latency"]["HIT"]["buckets"]
