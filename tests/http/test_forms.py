@@ -30,8 +30,7 @@ async def crowded(valkey: Valkey, **more: Any) -> AsyncIterator[Bench]:
     env = {"MEMORY_CACHE_ENTRIES": "2", **more.pop("env", {})}
     async with bench(redis=valkey.url, env=env, **more) as at:
         await store(at)._feed.proven()
-        for user in USERS:
-            await at.get(f"/users/{user}")
+        await asyncio.gather(*(at.get(f"/users/{user}") for user in USERS))
         yield at
 
 
