@@ -282,6 +282,14 @@ async def test_what_is_not_a_plain_hit_is_walked(valkey: Valkey, damage: str) ->
         assert (b"X-Cache: HIT" in answer) is (damage == "dead")
 
 
+async def test_a_user_who_is_gone_is_walked(valkey: Valkey) -> None:
+    """A stored 404 is one."""
+    async with crowded(valkey) as at, client(at) as c:
+        await slim(at, c, "/users/1")
+        rewritten(valkey, 1, status=404)
+        assert (await not_slim(at, c, get("/users/1"))).startswith(b"HTTP/1.1 404 ")
+
+
 async def test_an_answer_that_is_not_fresh_is_walked(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor one from the future, as after a clock that was set back."""
     async with crowded(valkey) as at, client(at) as c:
