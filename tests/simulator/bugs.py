@@ -285,9 +285,9 @@ BUGS = (
     Bug(
         "whoever finds the note of a dead writer removes it at once",
         "who takes over dies as well",
-        72,
-        73,
-        cuts=(("redis.call('HSET', KEYS[1], members[i], claim)", "redis.call('HDEL', KEYS[1], members[i])"),),
+        100,
+        101,
+        cuts=(("redis.call('HSET', KEYS[1], name, claim)", "redis.call('HDEL', KEYS[1], name)"),),
     ),
     Bug(
         "a lost table of notes is not noticed",

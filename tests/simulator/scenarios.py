@@ -166,7 +166,6 @@ LARGE = (
         ),
         warm=(_reads("warm", "C", ID, OLD),),
         replicas=("A", "B", "C"),
-        early=3,
     ),
     Scenario(
         "a writer of nobody knows whom freezes",

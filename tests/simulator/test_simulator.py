@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from proxy import renewal
 from proxy.store import codec, fences, redis, writes
 from proxy.store.link import Script
 from tests.simulator.bugs import BUGS, Bug
@@ -67,7 +68,7 @@ def test_a_history_is_judged(
 
 
 def _scripts() -> dict[str, Script]:
-    modules = (redis, writes, fences)
+    modules = (redis, writes, fences, renewal)
     named = {
         id(each): each for module in modules for each in vars(module).values() if isinstance(each, Script)
     }
@@ -158,6 +159,13 @@ def test_a_seed_is_a_schedule() -> None:
     assert first is not None
     assert again is not None
     assert first.story.split("schedule:")[0] == again.story.split("schedule:")[0]
+
+
+def test_each_mistake_changes_a_script() -> None:
+    """A piece that no script has any more would leave the step in place."""
+    texts = [each.text for each in _scripts().values()]
+    lost = [piece for bug in BUGS for piece, _ in bug.cuts if not any(piece in text for text in texts)]
+    assert [] == lost
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=str)
