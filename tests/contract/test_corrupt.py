@@ -167,6 +167,18 @@ async def test_a_user_key_of_a_wrong_type_refuses_the_fills_that_are_under_way(k
     assert b"new" == await kit.body(ID)
 
 
+@pytest.mark.parametrize("ref", [ID, EMAIL], ids=["id", "email"])
+async def test_the_first_fill_on_an_empty_server_waits_for_nobody(kit: Kit, raw: Any, ref: Any) -> None:
+    """The counter begins in the middle of the ticket, which is taken again: its lease is its own then."""
+    await raw.flushall()
+    ticket = await kit.store.ticket(ref, wake=b"woken")
+    assert 0 == ticket.busy
+    assert (ticket.lease if ref is ID else ticket.mark) is not None
+    other = await kit.store.ticket(ref, wake=b"woken")
+    assert other.busy > 0
+    assert None is await kit.store.fill(ref, kit.entry(), ticket)
+
+
 async def test_a_fill_whose_lease_was_thrown_out_is_refused(kit: Kit, raw: Any) -> None:
     """With the key, under `maxmemory`, and with the floor of a write in between, if there was one."""
     ticket = await kit.store.ticket(ID, wake=b"woken")

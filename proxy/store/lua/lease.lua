@@ -16,6 +16,10 @@ if settle(now, '', false) ~= '' then
   return -1
 end
 local held = redis.call('HGET', KEYS[1], 'l:' .. ARGV[1])
+-- A second run of this command: its first answer was lost, or came with a ticket that was none.
+if held and string.sub(held, 1, #ARGV[2] + 1) == ARGV[2] .. ':' then
+  return 0
+end
 local ends = held and tonumber(string.match(held, ':(%d+)$'))
 if ends and ends > now and ends <= now + tonumber(ARGV[3]) then
   redis.call('HSET', KEYS[1], 'w:' .. ARGV[1], ARGV[5])

@@ -13,6 +13,10 @@ if type(held) == 'string' then
     return {'', 0}
   end
   local mark = string.match(held, '^[^\n]*')
+  -- A second run of this command: its first answer was lost, or came with a ticket that was none.
+  if mark == ARGV[1] then
+    return {mark, 0}
+  end
   local left = redis.call('PTTL', KEYS[1]) - (tonumber(ARGV[2]) - tonumber(ARGV[3]))
   if left > 0 and tonumber(ARGV[3]) > 0 then
     redis.call('SET', KEYS[1], mark .. '\n' .. ARGV[4], 'PX', redis.call('PTTL', KEYS[1]))
