@@ -20,11 +20,11 @@ from proxy.connection import Connection
 from proxy.core.forwarding import forwarded, returned
 from proxy.core.headers import Headers
 from proxy.core.model import Outcome, Reason, Reply, Request
-from proxy.core.observing import request_id, trace_id
+from proxy.core.observing import method_name, request_id, trace_id
 from proxy.core.replies import finished
 from proxy.core.requesthead import RequestHead
 from proxy.core.verbatim import Answer, Plain, plain_answer, plain_request
-from proxy.pipeline import METHODS, Pipeline
+from proxy.pipeline import Pipeline
 from proxy.requestbody import RequestBody
 from proxy.steps.exchange import send
 from proxy.upstream import HttpUpstream
@@ -162,7 +162,7 @@ class Passage:
         spent = perf_counter() - self._began
         outcome = Outcome(
             route=route,
-            method=method if method in METHODS else "_OTHER",
+            method=method_name(method),
             reason=reason,
             seconds=spent,
             upstream_seconds=spent,

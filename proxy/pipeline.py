@@ -14,7 +14,7 @@ from proxy.core.errors import ClientError, ClientGone, InvalidToken, UpstreamErr
 from proxy.core.forwarding import has_override
 from proxy.core.headers import Headers
 from proxy.core.model import Outcome, Reason, Reply, Request
-from proxy.core.observing import REQUEST_ID, request_id, trace_id
+from proxy.core.observing import REQUEST_ID, method_name, request_id, trace_id
 from proxy.core.problems import error_reply, problem_reply
 from proxy.core.replies import finished
 from proxy.core.rolloutsettings import Mode
@@ -34,9 +34,6 @@ from proxy.steps.write import write
 
 # RFC 6750 §3: the challenge that goes with a refused token.
 CHALLENGE = ((b"WWW-Authenticate", b'Bearer error="invalid_token"'),)
-
-# A method is text of the client. Logs and traces call others `_OTHER`, as OpenTelemetry does.
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Pipeline:
@@ -86,8 +83,9 @@ class Pipeline:
             name = token_hex(8)
             line = (REQUEST_ID.encode("ascii"), name.encode("ascii"))
             request = replace(request, headers=Headers((*headers.raw, line)))
-        method = request.method if request.method in METHODS else "_OTHER"
-        return request, Outcome(method=method, request_id=name, trace_id=trace_id(headers))
+        return request, Outcome(
+            method=method_name(request.method), request_id=name, trace_id=trace_id(headers)
+        )
 
     async def _walk(self, request: Request, outcome: Outcome) -> Reply:
         onward = maxforwards.onward(request)

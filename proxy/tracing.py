@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from proxy.core.errors import ConfigError
 from proxy.core.headers import Headers
 from proxy.core.model import Outcome, Reply, Request
+from proxy.core.observing import method_name
 from proxy.core.ports import Upstream
 from proxy.store import link
 
@@ -70,7 +71,7 @@ class Tracing:
             lines = {name: request.headers.get_all(name) for name in _CONTEXT}
             carrier = {name: found[0] for name, found in lines.items() if len(found) == 1}
             parent = self._propagator.extract(carrier)
-            with self._span(request.method, self._trace.SpanKind.SERVER, context=parent):
+            with self._span(method_name(request.method), self._trace.SpanKind.SERVER, context=parent):
                 return await inner(request)
 
         return walk
@@ -106,7 +107,10 @@ class Tracing:
             headers = request.headers.without(name.encode("ascii") for name in _CONTEXT)
             reply = await send(replace(request, headers=Headers((*headers.raw, *own))))
             span.set_attributes(
-                {"http.request.method": request.method, "http.response.status_code": reply.status}
+                {
+                    "http.request.method": method_name(request.method),
+                    "http.response.status_code": reply.status,
+                }
             )
             return reply
 

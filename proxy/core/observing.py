@@ -9,6 +9,7 @@ import msgspec
 from proxy.core.headers import Headers
 
 REQUEST_ID = "X-Request-Id"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # What request ids are made of in practice. An e-mail address does not fit, and a token is longer.
 _LOGGABLE = re.compile(r"[A-Za-z0-9._:=-]{1,64}")
 # https://www.w3.org/TR/trace-context/#traceparent-header: version, trace id, parent id, flags.
@@ -27,6 +28,11 @@ class Observing(msgspec.Struct, frozen=True, kw_only=True):
     log_hits: float = 0.0
     send_request_id: bool = False
     traces: bool = False
+
+
+def method_name(method: str) -> str:
+    """What a method is called in logs and traces: others are text of the client, so `_OTHER`."""
+    return method if method in _METHODS else "_OTHER"
 
 
 def request_id(headers: Headers) -> str:

@@ -35,6 +35,10 @@ USER = {
 class Origin(socketserver.StreamRequestHandler):
     """A service whose answers, good and bad, are full of canaries."""
 
+    def more(self) -> dict[str, Any]:
+        """What else a user is."""
+        return {}
+
     def handle(self) -> None:
         head = b""
         while not head.endswith(b"\r\n\r\n"):
@@ -43,7 +47,7 @@ class Origin(socketserver.StreamRequestHandler):
                 return
             head += line
         target = head.split(b" ")[1]
-        body = json.dumps(USER).encode()
+        body = json.dumps(USER | self.more()).encode()
         status = b"HTTP/1.1 200 OK"
         if b"boom" in target:
             status, body = b"HTTP/1.1 500 canary-phrase", b"Traceback: canary-error"
@@ -65,9 +69,9 @@ class Origin(socketserver.StreamRequestHandler):
 
 
 @contextmanager
-def origin() -> Iterator[str]:
+def origin(handler: type[Origin] = Origin) -> Iterator[str]:
     """Its URL."""
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Origin) as server:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
