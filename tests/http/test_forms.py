@@ -180,20 +180,47 @@ async def test_other_methods_and_targets_are_walked(valkey: Valkey) -> None:
         assert 0 == taken(at)
 
 
-@pytest.mark.parametrize("access", ["owner", "caller", "unset"])
+_ALONE = """
+version: 1
+upstream: {url: "{stub}"}
+tokens: {secret_env: JWT_SECRET}
+user: {keys: {email: {path: email}}, active: is_active}
+views: {users: {ttl: 60s}}
+routes:
+  - {match: "GET /users/{id:int}", lookup: {by: id, view: users}ACCESS}
+"""
+
+
+@pytest.mark.parametrize("access", ["owner", "caller"])
 async def test_what_depends_on_whose_it_is_is_walked(valkey: Valkey, tmp_path: Path, access: str) -> None:
-    """One user's right to a copy is no right to the next one's."""
-    rule = "" if access == "unset" else f", access: {access}"
-    routes = (
-        "version: 1\nupstream: {url: '{stub}'}\ntokens: {secret_env: JWT_SECRET}\n"
-        "user: {keys: {email: {path: email}}, active: is_active}\nviews: {users: {ttl: 60s}}\n"
-        f"routes:\n  - {{match: 'GET /users/{{id:int}}', lookup: {{by: id, view: users}}{rule}}}\n"
-    )
+    """One user's right to their copy in Redis is no right to the next one's."""
+    routes = _ALONE.replace("ACCESS", f", access: {access}")
     async with crowded(valkey, routes=routes, tmp_path=tmp_path) as at, client(at) as c:
+        tiers = at.app.telemetry.stats()["tiers"].get("redis", 0)
         for _ in range(3):
-            for user in (1, 2, 3):
-                await not_slim(at, c, get(f"/users/{user}", bearer(token_for(1))))
+            for user in range(1, 6):
+                for other in (1, user):
+                    answer = await not_slim(at, c, get(f"/users/{user}", bearer(token_for(other))))
+                    if access == "owner" and other != user:
+                        assert b"X-Cache: HIT" not in answer
+        assert at.app.telemetry.stats()["tiers"].get("redis", 0) > tiers, "copies were found in Redis"
         assert 0 == len(forms(at))
+
+
+async def test_credentials_of_which_no_rule_speaks_open_what_is_public(
+    valkey: Valkey, tmp_path: Path
+) -> None:
+    """RFC 9111 §3.5: that one copy may be shared says nothing of the next."""
+    routes = _ALONE.replace("ACCESS", "")
+    async with crowded(valkey, routes=routes, tmp_path=tmp_path) as at, client(at) as c:
+        public = ((b"Content-Type", b"application/json"), (b"Cache-Control", b"public"))
+        for user in (1, 3):
+            rewritten(valkey, user, headers=public)
+        await crowd_out(c, 29, 30)
+        for user in (1, 3, 1, 3):
+            assert b"X-Cache: HIT" in await not_slim(at, c, get(f"/users/{user}", bearer(ALICE)))
+            await crowd_out(c, 29, 30)
+        assert b"X-Cache: HIT" not in await not_slim(at, c, get("/users/2", bearer(ALICE)))
 
 
 async def test_a_write_is_seen_and_a_fence_is_met(valkey: Valkey) -> None:
