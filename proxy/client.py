@@ -200,11 +200,8 @@ class Client(Duplex):
 
     def given(self, head: bytes, answer: bytes | None) -> bool:
         """See Asker."""
-        self._task = None
-        transport = self.transport
-        if self.gone or transport is None:
-            return False
-        if answer is None or self._stuck or self.ending:
+        self._task, transport = None, self.transport
+        if answer is None or transport is None or self._stuck or self.ending:
             self._walk(head)
             return False
         transport.write(answer)

@@ -108,7 +108,7 @@ def offered(
 def _granted(x: Exchange, ref: Ref) -> Grant | None:
     """What the caller may have of any user on this route, by what is said beside the target."""
     action, settings, headers = x.route.action, x.services.settings, x.request.headers
-    if not isinstance(action, Lookup) or action.many or ref.slot != action.view:
+    if not isinstance(action, Lookup):
         return None
     if x.route.access not in _ANY_USER or any(name in headers for name in _CONDITIONS):
         return None
