@@ -205,10 +205,9 @@ async def probe(sent: bytes, path: str) -> None:
 _LOOKED_INTO = ("/users/1", "/kept/a")
 
 
-@pytest.mark.parametrize("path", ["/kept/a", "/nowhere"])
-async def test_each_part_by_itself(path: str) -> None:
+async def test_each_part_by_itself() -> None:
     """One answer, made of one thing that is odd."""
-    await all_of([probe(sent, path) for sent in parts()])
+    await all_of([probe(sent, "/kept/a") for sent in parts()])
 
 
 @settings(max_examples=max(EXAMPLES // 3, 1))

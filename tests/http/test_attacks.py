@@ -325,19 +325,29 @@ ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("path", PLACES)
-@pytest.mark.parametrize("name", ANSWERS)
-async def test_an_answer_that_is_none_is_an_error(name: str, path: str, tmp_path: Path) -> None:
-    """502, or 504 where nothing ends; the next answer on the client's connection is its own."""
-    service = Service(ANSWERS[name], path.encode())
-    async with attacked(tmp_path, service) as place:
-        said = await exchange(place, b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode() + NEXT)
+async def asked(answer: bytes, tmp_path: Path) -> AsyncIterator[bytes]:
+    """What a client gets who asks for something that is answered so, and then for the next thing: by each route."""
 
-    final = [status for status in statuses(said) if status >= 200]
-    assert final in ([502, 200], [504, 200])
-    assert b"EVIL" not in said
-    assert b"evil" not in said
-    assert said.endswith(b'"/nowhere/next"}')
+    async def ask(number: int, path: bytes) -> bytes:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        async with attacked(folder, Service(answer, path)) as place:
+            return await exchange(place, b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path + NEXT)
+
+    # At once: some wait for a deadline.
+    for said in await asyncio.gather(*(ask(number, path.encode()) for number, path in enumerate(PLACES))):
+        yield said
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_an_answer_that_is_none_is_an_error(name: str, tmp_path: Path) -> None:
+    """502, or 504 where nothing ends; the next answer on the client's connection is its own."""
+    async for said in asked(ANSWERS[name], tmp_path):
+        final = [status for status in statuses(said) if status >= 200]
+        assert final in ([502, 200], [504, 200])
+        assert b"EVIL" not in said
+        assert b"evil" not in said
+        assert said.endswith(b'"/nowhere/next"}')
 
 
 SPLIT = {
@@ -352,17 +362,13 @@ SPLIT = {
 }
 
 
-@pytest.mark.parametrize("path", PLACES)
 @pytest.mark.parametrize("name", SPLIT)
-async def test_an_answer_ends_where_it_says(name: str, path: str, tmp_path: Path) -> None:
+async def test_an_answer_ends_where_it_says(name: str, tmp_path: Path) -> None:
     """What follows belongs to nobody, and the connection that it came on is not used again."""
-    service = Service(SPLIT[name], path.encode())
-    async with attacked(tmp_path, service) as place:
-        said = await exchange(place, b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode() + NEXT)
-
-    assert [statuses(SPLIT[name].removesuffix(EVIL))[-1], 200] == [n for n in statuses(said) if n >= 200]
-    assert b"EVIL" not in said
-    assert said.endswith(b'"/nowhere/next"}')
+    async for said in asked(SPLIT[name], tmp_path):
+        assert [statuses(SPLIT[name].removesuffix(EVIL))[-1], 200] == [n for n in statuses(said) if n >= 200]
+        assert b"EVIL" not in said
+        assert said.endswith(b'"/nowhere/next"}')
 
 
 BROKEN = {
@@ -373,17 +379,13 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("path", PLACES)
 @pytest.mark.parametrize("name", BROKEN)
-async def test_an_answer_that_breaks_off_has_no_end(name: str, path: str, tmp_path: Path) -> None:
+async def test_an_answer_that_breaks_off_has_no_end(name: str, tmp_path: Path) -> None:
     """Either nothing of it was sent, and it is an error; or the client's connection breaks as well."""
-    service = Service(BROKEN[name], path.encode())
-    async with attacked(tmp_path, service) as place:
-        said = await exchange(place, b"GET %b HTTP/1.1\r\nHost: h\r\n\r\n" % path.encode() + NEXT)
-
-    if statuses(said)[0] == 200:
-        assert [200] == statuses(said)
-        assert not said.endswith(b"\r\n0\r\n\r\n")
-    else:
-        assert [200] == statuses(said)[1:]
-        assert statuses(said)[0] in (502, 504)
+    async for said in asked(BROKEN[name], tmp_path):
+        if statuses(said)[0] == 200:
+            assert [200] == statuses(said)
+            assert not said.endswith(b"\r\n0\r\n\r\n")
+        else:
+            assert [200] == statuses(said)[1:]
+            assert statuses(said)[0] in (502, 504)
