@@ -10,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "THREAT_MODEL.md").read_text("utf-8")
+# Helpers that assert.
+CHECKING = re.compile(r"\b(promises|keeps|finds|assert_\w+|check\w*)\(")
 TRAPS = re.findall(r"(?m)^\| (\d+) \|(.*)\|$", TEXT)
 
 
@@ -25,7 +27,15 @@ def test_a_trap_names_tests_that_exist(number: str, row: str) -> None:
     assert named, f"trap {number} has no test"
     for path, name in named:
         tree = ast.parse((ROOT / path).read_text("utf-8"))
-        functions = {
-            node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        # Only what pytest collects: of the module itself, called a test, never left out, and with something in
+        # it that can fail.
+        tests = {
+            node.name: node
+            for node in tree.body
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
         }
-        assert name in functions, f"trap {number}: {path} has no {name}"
+        assert name in tests, f"trap {number}: {path} has no {name}"
+        marks = {ast.unparse(mark).split("(")[0] for mark in tests[name].decorator_list}
+        assert not any(mark.endswith(("skip", "skipif", "xfail")) for mark in marks), f"trap {number}: {name}"
+        text = ast.unparse(tests[name])
+        assert "assert " in text or "raises(" in text or CHECKING.search(text), f"trap {number}: {name}"
