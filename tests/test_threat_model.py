@@ -27,8 +27,7 @@ def test_a_trap_names_tests_that_exist(number: str, row: str) -> None:
     assert named, f"trap {number} has no test"
     for path, name in named:
         tree = ast.parse((ROOT / path).read_text("utf-8"))
-        # Only what pytest collects: of the module itself, called a test, never left out, and with something in
-        # it that can fail.
+        # Only what pytest collects: of the module itself, called a test, never left out, and able to fail.
         tests = {
             node.name: node
             for node in tree.body
