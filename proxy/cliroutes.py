@@ -160,6 +160,6 @@ def _drops(settings: Settings) -> Iterator[str]:
     ]
     if by_alias:
         yield (
-            f"a write on the path of {', '.join(by_alias)} drops everybody where neither the cache nor its "
-            "request or answer names the user; let writers use the id"
+            f"a write on the path of {', '.join(by_alias)} drops everybody where neither the cache nor "
+            "upstream, asked by that look-up, nor request or answer names the user; let writers use the id"
         )
