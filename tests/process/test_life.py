@@ -12,9 +12,9 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -360,20 +360,28 @@ def test_no_request_fails_over_reloads(workers: str, tmp_path: Path, valkey: Val
         assert [] == proxy.told("settings not reloaded")
 
 
-def on_a_terminal(words: Sequence[str], stub: Stub, folder: Path) -> tuple[int, int, Path]:
+@contextmanager
+def on_a_terminal(words: Sequence[str], folder: Path) -> Iterator[tuple[int, int, Path]]:
     """A proxy in the foreground of a terminal of its own: its id, the terminal's other end, and its log."""
     log = folder / "log"
-    given = environment(UPSTREAM_URL=stub.url, LISTEN="127.0.0.1:0", ADMIN_LISTEN="127.0.0.1:0")
+    given = environment(UPSTREAM_URL="http://127.0.0.1:1", LISTEN="127.0.0.1:0", ADMIN_LISTEN="127.0.0.1:0")
     given |= {"JWT_SECRET": "x" * 40, "PYTHONPATH": str(ROOT), "LOG_FORMAT": "json"}
     line = shlex.join([*words, *COMMAND, "serve"]) + f" 2>{shlex.quote(str(log))}"
-    # A shell in between, as at a real terminal: the foreground group gets the signal, not only its leader.
     pid, terminal = pty.fork()
     if not pid:
         # Whoever runs the tests may have ignored it.
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         os.chdir(folder)
         os.execvpe("/bin/sh", ["/bin/sh", "-c", f"exec {line}"], given)
-    return pid, terminal, log
+    try:
+        poll(partial(said, log, "listening"), "listening")
+        yield pid, terminal, log
+    finally:
+        # One that has ended as it should is nobody's child any more.
+        with suppress(ChildProcessError, ProcessLookupError):
+            if not ended(pid):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
 
 
 def ended(pid: int) -> bool:
@@ -388,9 +396,7 @@ def said(log: Path, message: str) -> bool:
 
 def test_a_terminal_that_is_closed_ends_it(tmp_path: Path) -> None:
     """In the foreground of one."""
-    with Stub.start() as stub:
-        pid, terminal, log = on_a_terminal((), stub, tmp_path)
-        poll(partial(said, log, "listening"), "listening")
+    with on_a_terminal((), tmp_path) as (pid, terminal, log):
         os.close(terminal)
         poll(partial(ended, pid), "its end")
         assert not said(log, "settings in force")
@@ -398,9 +404,7 @@ def test_a_terminal_that_is_closed_ends_it(tmp_path: Path) -> None:
 
 def test_under_nohup_it_goes_on(tmp_path: Path) -> None:
     """The terminal's end is nothing to it; SIGHUP is a reload."""
-    with Stub.start() as stub:
-        pid, terminal, log = on_a_terminal(("nohup",), stub, tmp_path)
-        poll(partial(said, log, "listening"), "listening")
+    with on_a_terminal(("nohup",), tmp_path) as (pid, terminal, log):
         os.close(terminal)
         os.kill(pid, signal.SIGHUP)
         poll(partial(said, log, "settings in force"), "a reload")
