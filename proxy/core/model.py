@@ -129,7 +129,7 @@ class Reply(msgspec.Struct, frozen=True):
     """A core.offers.Offer where the same request may be answered from memory without another walk."""
 
 
-class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """A stored answer: upstream's status, end-to-end headers and body, and what proves whose it is.
 
     Times are wall-clock seconds. `keys` maps alias names to the (normalised) values this copy proves;

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from proxy.core.model import Absent, Batch, Entry, Evicted, Found, LocalTicket, Looked, Reason, Ref, Tier
 from proxy.store import codec
 from proxy.store.hold import Held
+from proxy.store.links import Common, Links
 from proxy.store.localfences import LocalFences
 from proxy.store.nobodies import Alias, Nobodies
 from proxy.store.slot import HeldUser, MemoryStats, Slot, World
@@ -48,7 +49,7 @@ class Memory:
         self._tables = Tables(max_resource_bytes, self.world)
         self._users = self._tables.users
         self.used: Callable[[str], None] = self._tables.used
-        self._aliases: dict[Alias, str] = {}
+        self._links, self._common = Links(), Common()
         self._nobodies = Nobodies(max_users // 10 + 1, self._over)
         self._floors: OrderedDict[str, int] = OrderedDict()
         self._floor = 0
@@ -78,7 +79,7 @@ class Memory:
             user = self._tables.of(ref.value).get(ref.value)
             return self._slot(user, ref)
         alias = (ref.key, ref.value)
-        user_id = self._aliases.get(alias)
+        user_id = self._links.get(alias)
         if user_id is None:
             return self._nobody(alias, ref)
         looked = self._slot(self._users[user_id], ref)
@@ -90,12 +91,12 @@ class Memory:
 
     def _is_fenced(self, ref: Ref) -> bool:
         return self.fences.hides(ref) or (
-            ref.key != "id" and self.fences.hides_user(self._aliases.get((ref.key, ref.value)))
+            ref.key != "id" and self.fences.hides_user(self._links.get((ref.key, ref.value)))
         )
 
     def hold(self, ref: Ref) -> Held | None:
         """The answer of a user that `look` would find now, if it is one."""
-        user_id = ref.value if ref.key == "id" else self._aliases.get((ref.key, ref.value), "")
+        user_id = ref.value if ref.key == "id" else self._links.get((ref.key, ref.value)) or ""
         user = self._tables.of(user_id).get(user_id)
         slot = user.slots.get(ref.slot) if user else None
         if slot is None or (ref.key != "id" and slot.entry.keys.get(ref.key) != ref.value):
@@ -108,7 +109,7 @@ class Memory:
         """See Keeper."""
         if self._tables.of(user.id).get(user.id) is not user or user.slots.get(ref.slot) is not slot:
             return False
-        if ref.key != "id" and self._aliases.get((ref.key, ref.value)) != user.id:
+        if ref.key != "id" and self._links.get((ref.key, ref.value)) != user.id:
             return False
         if self.fences.standing and self._is_fenced(ref):
             return False
@@ -148,7 +149,7 @@ class Memory:
         alias = (ref.key, ref.value) if ref is not None and ref.key != "id" else None
         if alias is not None and self.fences.standing and self.fences.hides(Ref(*alias, "")):
             return LocalTicket(self._seq)
-        if alias is None or alias in self._aliases:
+        if alias is None or self._links.get(alias) is not None:
             return LocalTicket(self._seq)
         return LocalTicket(self._seq, self._nobodies.mark(alias, self._seq))
 
@@ -160,7 +161,9 @@ class Memory:
         if self.fenced(ref, entry.user_id):
             return Reason.FENCED
         self._sweep()
-        slot = Slot(entry, None if self.max_ttl is None else self._monotonic() + self.max_ttl)
+        slot = Slot(
+            self._common.slim(entry), None if self.max_ttl is None else self._monotonic() + self.max_ttl
+        )
         if ticket is None or ticket.seq <= self._floor:
             return self._refuse()
         if entry.user_id is None:
@@ -169,7 +172,7 @@ class Memory:
         if ticket.seq <= self._floors.get(entry.user_id, 0):
             return self._refuse()
         alias = (ref.key, ref.value)
-        marked = alias in self._aliases or self._nobodies.marked(alias, ticket.mark)
+        marked = self._links.get(alias) is not None or self._nobodies.marked(alias, ticket.mark)
         if codec.proven_by_answer(ref) and not marked:
             # Whoever ended the token knew no user whose floor to raise; the mark is gone.
             return self._refuse()
@@ -194,8 +197,8 @@ class Memory:
         self._tables.account(user, slot.size - sum(old.size for old in replaced))
         table.move_to_end(user_id)
         self._link(user, codec.aliases_of(slot.entry))
-        if any(old.entry.keys for old in replaced):
-            self._unlink_unproven(user)
+        for old in replaced:
+            self._unlink_unproven(user, old)
         if len(self._users) > self._max_users:
             self._remove_user(next(iter(self._users)))
             self._evictions += 1
@@ -206,14 +209,15 @@ class Memory:
     def _link(self, user: HeldUser, aliases: list[Alias]) -> None:
         for alias in aliases:
             self._nobodies.free(alias)
-            if self._aliases.get(alias, user.id) != user.id:
+            if self._links.get(alias) not in (None, user.id):
                 self._unlink(alias)
-            self._aliases[alias] = user.id
-            user.aliases.add(alias)
+            self._links.put(alias, user.id)
 
-    def _unlink_unproven(self, user: HeldUser) -> None:
-        for alias in user.aliases.difference(*(codec.aliases_of(slot.entry) for slot in user.slots.values())):
-            self._unlink(alias)
+    def _unlink_unproven(self, user: HeldUser, gone: Slot) -> None:
+        """The aliases that an answer proved which is gone, and no other one of that user does."""
+        for alias in codec.aliases_of(gone.entry):
+            if self._links.get(alias) == user.id and not user.proves(*alias):
+                self._unlink(alias)
 
     def _refuse(self) -> Reason:
         self._stats.refused_fills += 1
@@ -227,23 +231,18 @@ class Memory:
         if everything:
             self._floor = self._seq
             entries = sum(len(user.slots) for user in self._tables) + len(self._nobodies)
-            dropped = Evicted(entries, len(self._aliases))
-            for held in (self._tables, self._aliases, self._nobodies, self._floors, self._ring):
+            dropped = Evicted(entries, len(self._links))
+            for held in (self._tables, self._links, self._nobodies, self._floors, self._ring):
                 held.clear()
             return dropped
-        ids = dict.fromkeys(user_ids)
-        entries = links = 0
-        for alias in aliases:
-            entries += self._nobodies.free(alias)
-            if alias in self._aliases:
-                ids[self._aliases[alias]] = None
-        for user_id in ids:
+        named = tuple(aliases)
+        entries, links = sum(map(self._nobodies.free, named)), 0
+        for user_id in dict.fromkeys([*user_ids, *filter(None, map(self._links.get, named))]):
             self._raise_floor(user_id)
             user = self._tables.of(user_id).get(user_id)
             if user is not None:
                 entries += sum(not codec.is_note(name) for name in user.slots)
-                links += len(user.aliases)
-                self._remove_user(user_id)
+                links += self._remove_user(user_id)
         return Evicted(entries, links)
 
     def _raise_floor(self, user_id: str) -> None:
@@ -277,24 +276,25 @@ class Memory:
         self.world.changed(user)
         slot = user.slots.pop(name)
         self._tables.account(user, -slot.size)
+        self._unlink_unproven(user, slot)
         if not user.slots:
             self._remove_user(user.id)
-        elif slot.entry.keys:
-            self._unlink_unproven(user)
 
-    def _remove_user(self, user_id: str) -> None:
+    def _remove_user(self, user_id: str) -> int:
+        """How many aliases went with the user."""
         user = self._tables.of(user_id).pop(user_id)
         self._tables.account(user, -sum(slot.size for slot in user.slots.values()))
-        for alias in user.aliases:
-            del self._aliases[alias]
+        linked = [alias for alias in user.aliases() if self._links.get(alias) == user_id]
+        for alias in linked:
+            self._links.drop(alias)
         self.world.changed(user)
         user.slots.clear()  # the ring may hold the user for a while yet
+        return len(linked)
 
     def _unlink(self, alias: Alias) -> None:
-        user = self._users[self._aliases.pop(alias)]
-        self.world.changed(user)
-        user.aliases.discard(alias)
+        self.world.changed(self._users[self._links.get(alias) or ""])
+        self._links.drop(alias)
 
     def lead(self, key: str, value: str) -> str | None:
         """See Store.resolve."""
-        return value if key == "id" else self._aliases.get((key, value))
+        return value if key == "id" else self._links.get((key, value))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from proxy.core.model import Entry
-from proxy.store.codec import TOKEN_SLOTS, per_token
+from proxy.store.codec import TOKEN_SLOTS, aliases_of, per_token
 
-# What an Entry costs besides its text, in bytes; good enough for a gauge.
-_OVERHEAD = 600
+# What an Entry costs besides its text, in bytes, and what each of its keys does; a test weighs them.
+_OVERHEAD, _KEY = 450, 220
 
 
-@dataclass(slots=True)
-class Slot:
+class Slot(msgspec.Struct, eq=False, gc=False):
     """`until` is in monotonic seconds: a wall clock that is set back must not keep a copy beyond its cap."""
 
     entry: Entry
@@ -33,7 +34,8 @@ class Slot:
     def size(self) -> int:
         """Bytes, approximately."""
         entry = self.entry
-        return _OVERHEAD + len(entry.body) + sum(len(name) + len(value) for name, value in entry.headers)
+        lines = sum(len(name) + len(value) for name, value in entry.headers)
+        return _OVERHEAD + _KEY * len(entry.keys) + len(entry.body) + lines
 
 
 @dataclass(slots=True)
@@ -59,16 +61,14 @@ class RedisStats:
     errors: int = 0
 
 
-@dataclass(slots=True)
-class HeldUser:
-    """A user's answers by slot, and the aliases they prove. `changes` counts whatever was done to them.
+class HeldUser(msgspec.Struct, eq=False, gc=False):
+    """A user's answers by slot. `changes` counts whatever was done to them.
 
     Before `earliest` (wall-clock seconds) none of the answers is over.
     """
 
     id: str
-    slots: dict[str, Slot] = field(default_factory=dict)
-    aliases: set[tuple[str, str]] = field(default_factory=set)
+    slots: dict[str, Slot] = {}
     changes: int = 0
     earliest: float = math.inf
 
@@ -84,6 +84,14 @@ class HeldUser:
         self.slots[name] = slot
         self.earliest = min(self.earliest, slot.earliest)
         return gone
+
+    def aliases(self) -> set[tuple[str, str]]:
+        """All that the answers prove."""
+        return {alias for slot in self.slots.values() for alias in aliases_of(slot.entry)}
+
+    def proves(self, name: str, value: str) -> bool:
+        """Whether one of the answers has that key."""
+        return any(slot.entry.keys.get(name) == value for slot in self.slots.values())
 
     def over(self, now: float, monotonic: float) -> list[str]:
         """The slots whose answers are over."""
