@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from proxy.core.edgesettings import LimitSettings
-from proxy.core.errors import UpstreamError
+from proxy.core.errors import ClientGone, UpstreamError
 from proxy.core.headers import Headers
 from proxy.core.model import Request
 from proxy.core.settings import UpstreamSettings
@@ -79,3 +79,16 @@ async def test_a_body_outlives_a_service_that_cannot_be_reached() -> None:
         await upstream.send(Request("PUT", "/", lines, content))
     await upstream.close()
     assert content.at_hand() == b"hello"
+
+
+@pytest.mark.parametrize("length", [10, None])
+async def test_a_body_that_broke_off_holds_nothing(length: int | None) -> None:
+    """What had come of it is not read on, so it is not kept for the reader either."""
+    source = Source()
+    body = RequestBody(source, length, LimitSettings(), awaited=False)
+    body.feed(b"hello" if length else b"5\r\nhello\r\n")
+    assert source.waiting.count > 5
+    body.leave()
+    assert 0 == source.waiting.count
+    with pytest.raises(ClientGone):
+        await anext(body)

@@ -214,6 +214,25 @@ async def test_stale_if_error_stands_in_for_a_failure(tmp_path: Path) -> None:
         assert ("MISS", 503) == (after.x_cache, after.status)
 
 
+async def test_the_time_that_a_request_took_is_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the answer may be as old as the request when it arrives (RFC 9111 §4.2.3)."""
+    ahead, real = [0.0], time.time
+    monkeypatch.setattr(time, "time", lambda: real() + ahead[0])
+
+    def slow(request: web.Request) -> web.Response:
+        ahead[0] += 20
+        lines = {"Age": "10", "Cache-Control": "max-age=60", "Date": "Thu, 01 Jan 2099 00:00:00 GMT"}
+        return said(USER, headers=lines)(request)
+
+    async with bench(routes=ROUTES % "", tmp_path=tmp_path, upstream=Service(slow).app()) as b:
+        await b.get("/users/5")
+        hit = await b.get("/users/5")
+
+    assert "HIT" == hit.x_cache
+    assert 30 <= int(hit.headers["Age"]) < 40
+    assert int(hit.cache_status.rpartition("ttl=")[2]) <= 30
+
+
 async def _run_out(b: Any) -> None:
     """Until the copy of a second ago is no hit any more."""
     for _ in range(1000):
