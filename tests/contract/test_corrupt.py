@@ -12,8 +12,9 @@ import redis.asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.core.model import Absent, Entry, Found, Reason, Ticket
+from proxy.core.model import Absent, Batch, Entry, Found, Reason, Ticket
 from proxy.store import codec
+from proxy.store.fences import new_fence
 from proxy.store.redis import RedisStore
 from tests.contract.kit import Clock, Kit, by
 from tests.valkey import Valkey
@@ -177,6 +178,21 @@ async def test_the_first_fill_on_an_empty_server_waits_for_nobody(kit: Kit, raw:
     other = await kit.store.ticket(ref, wake=b"woken")
     assert other.busy > 0
     assert None is await kit.store.fill(ref, kit.entry(), ticket)
+
+
+async def test_the_fence_of_one_write_outlives_the_eviction_of_another(kit: Kit, raw: Any) -> None:
+    """And its key lives for as long as it, and the floor behind it, however short the answers' lives are."""
+    one, other = new_fence(Batch(("42",))), new_fence(Batch(("42",)))
+    writes = kit.store.writes
+    for fence in (one, other):
+        await writes.fence(fence, seconds=90.0)
+    assert await raw.pttl(USER_KEY) > 200_000
+    await writes.settle(one.batch, one)
+    assert Absent(Reason.FENCED) == await kit.store.get(ID)
+    assert Reason.FENCED == await kit.store.fill(ID, kit.entry(), await kit.store.ticket(ID))
+    await writes.settle(other.batch, other)
+    await kit.put(kit.entry(body=b"new"))
+    assert b"new" == await kit.body(ID)
 
 
 async def test_a_fill_whose_lease_was_thrown_out_is_refused(kit: Kit, raw: Any) -> None:

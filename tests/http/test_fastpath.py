@@ -535,6 +535,17 @@ async def test_owners_and_who_is_allowed_get_ready_answers_and_nobody_else(tmp_p
                 await c.ask(get(target, bearer(token)))
 
 
+async def test_what_upstream_shows_of_somebody_else_is_not_kept(tmp_path: Path) -> None:
+    """By an alias that nobody knows: whose it is comes with the answer, and who else may see it does not."""
+    async with bench(routes=_OWNERS, tmp_path=tmp_path) as at:
+        email = (await at.get("/users/2", base=at.stub)).json()["email"]
+        await at.get("/users/1", token=ALICE)
+        shown = await at.get(f"/users/by-email/{email}", token=ALICE)
+        assert (200, 2) == (shown.status, shown.json()["id"])
+        assert "not-owner" in shown.cache_status
+        assert "HIT" != (await at.get(f"/users/by-email/{email}", token=token_for(2))).x_cache
+
+
 async def test_a_token_is_asked_about_again_where_its_note_is_gone() -> None:
     """Nobody knows then whether it was logged out: one walk finds out, and is not spared."""
     async with bench() as at, client(at) as c:

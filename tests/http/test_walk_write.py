@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from proxy.config import PACKAGED
 from proxy.core.model import Batch
+from tests.clock import forward
 from tests.walk import Bench, bench, token_for
 from upstream_stub.people import person
 
@@ -287,6 +290,38 @@ async def test_while_a_lost_write_may_still_happen_its_user_is_not_cached(b: Ben
 
     assert ["MISS", "MISS"] == [(await b.get("/users/5")).x_cache for _ in range(2)]
     assert "HIT" == (await b.get("/users/6")).x_cache
+
+
+async def test_a_write_that_upstream_never_saw_costs_nothing(tmp_path: Path) -> None:
+    """All of upstream's connections are taken: the write is refused here, and its user stays."""
+    routes = PACKAGED.read_text().replace("max_connections: 100", "max_connections: 1")
+    routes = routes.replace("connect_timeout: 1s", "connect_timeout: 100ms")
+    async with bench(routes=routes, tmp_path=tmp_path) as b:
+        await b.get("/users/5")
+        await b.control(hold="profile")
+        held = asyncio.ensure_future(b.get("/profiles/somebody"))
+        await b.held("profile", 1)
+        refused = await b.ask("PATCH", "/users/5", json={"bio": "x"}, token=token_for(5))
+        assert 503 == refused.status
+        assert "HIT" == (await b.get("/users/5")).x_cache
+        await b.control(release="all")
+        await held
+
+
+async def test_a_user_stays_fenced_where_upstream_may_still_be_at_work(tmp_path: Path) -> None:
+    """Its time was over, and the write is carried out after all: until then nothing is kept of its user."""
+    routes = PACKAGED.read_text().replace("timeout: 10s", "timeout: 60s")
+    async with bench(routes=routes, tmp_path=tmp_path) as b:
+        await b.get("/users/5")
+        await b.control(hold_before="update")
+        writing = asyncio.ensure_future(b.ask("PATCH", "/users/5", json={"bio": "late"}, token=token_for(5)))
+        await b.held("update", 1)
+        forward(60.1)
+        assert 504 == (await writing).status
+        for _ in range(2):
+            answer = await b.get("/users/5")
+            assert ("MISS", "fenced") == (answer.x_cache, answer.cache_status.rpartition("=")[2])
+        await b.control(release="all")
 
 
 async def test_a_token_that_only_upstream_can_judge_evicts_its_user_alone() -> None:
