@@ -35,6 +35,7 @@ class RevokingSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 _PASSWORD = re.compile(r"passw(or)?d|pwd|passphrase|passcode|passwort|kennwort|contrasena|motdepasse")
 _GAPS = re.compile(r"[\W_]")
+_PART = re.compile(rb'(?im)^content-disposition:[^\r\n]*?;[ \t]*name="?([^";\r\n]*)')
 
 
 def names_password(name: str) -> bool:
@@ -61,3 +62,8 @@ def form_holds_password(body: bytes) -> bool:
     """The same for `application/x-www-form-urlencoded`."""
     names = (unquote_to_bytes(part.partition(b"=")[0].replace(b"+", b" ")) for part in body.split(b"&"))
     return any(names_password(name.decode("utf-8", "replace")) for name in names)
+
+
+def parts_hold_password(body: bytes) -> bool:
+    """The same for `multipart/form-data`, by the names of its parts (RFC 7578 §4.2)."""
+    return any(names_password(name.decode("utf-8", "replace")) for name in _PART.findall(body))

@@ -7,11 +7,11 @@ is lifted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from proxy.core.admission import parse
 from proxy.core.model import Fence
-from proxy.core.revoking import Revoke, form_holds_password, holds_password
+from proxy.core.revoking import Revoke, form_holds_password, holds_password, parts_hold_password
 from proxy.core.settings import Lookup, Write
 from proxy.core.tokens import Identity
 from proxy.steps.body import Tee
@@ -20,6 +20,11 @@ from proxy.steps.exchange import Exchange
 from proxy.store.cutoffs import EVERYBODY
 
 FORM = "x-www-form-urlencoded"
+_HOLDS: dict[str, Callable[[bytes], bool]] = {
+    "json": lambda body: holds_password(parse(body)),
+    FORM: form_holds_password,
+    "multipart/form-data": parts_hold_password,
+}
 
 
 class Revocation:
@@ -88,10 +93,10 @@ class Revocation:
             return self._says is Revoke.USER
         if not self._x.services.settings.revoking.passwords or self._tee is None:
             return False
-        form = FORM in self._content
-        if not (form or "json" in self._content):
+        holds = next((holds for kind, holds in _HOLDS.items() if kind in self._content), None)
+        if holds is None:
             return False
         body = self._tee.copy
         if not body:
             return body is not None and not begun
-        return form_holds_password(body) if form else holds_password(parse(body))
+        return holds(body)

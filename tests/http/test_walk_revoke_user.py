@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import jwt
 import pytest
 import pytest_asyncio
@@ -229,12 +230,15 @@ async def test_a_form_and_a_body_of_unknown_length(b: Bench, s: Service) -> None
     await b.get("/users/5")
     assert 401 == (await b.get("/auth/me", token=old)).status
 
-    other = made(7)
-    await known(b, other, 7)
-    async with b.session.put(f"{b.url}/users/7", data={"password": "x"}) as answer:
-        assert 200 == answer.status
-    await b.get("/users/7")
-    assert 401 == (await b.get("/auth/me", token=other)).status
+    parts = aiohttp.MultipartWriter("form-data")
+    parts.append("x").set_content_disposition("form-data", name="password")
+    for user, data in ((7, {"password": "x"}), (8, parts)):
+        other = made(user)
+        await known(b, other, user)
+        async with b.session.put(f"{b.url}/users/{user}", data=data) as answer:
+            assert 200 == answer.status
+        await b.get(f"/users/{user}")
+        assert 401 == (await b.get("/auth/me", token=other)).status
 
 
 async def test_a_token_that_is_too_old_is_asked_about(s: Service, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from proxy.config import parse
 from proxy.core.errors import ConfigError
-from proxy.core.revoking import RevokingSettings, form_holds_password, holds_password
+from proxy.core.revoking import RevokingSettings, form_holds_password, holds_password, parts_hold_password
 from proxy.store.cutoffs import EVERYBODY, Cutoffs, latest, outdated
 
 
@@ -51,6 +51,21 @@ def test_what_is_none(document: Any) -> None:
 def test_a_form(body: bytes, seen: bool) -> None:
     """By the names of its fields."""
     assert seen == form_holds_password(body)
+
+
+@pytest.mark.parametrize(
+    ("head", "seen"),
+    [
+        (b'Content-Disposition: form-data; name="new_password"', True),
+        (b"content-disposition: form-data; name=passwd", True),
+        (b'Content-Disposition: form-data; filename="password"; name="avatar"', False),
+        (b'X: form-data; name="password"', False),
+    ],
+)
+def test_a_form_of_parts(head: bytes, seen: bool) -> None:
+    """By the names of its parts; what stands in them is not looked at."""
+    body = b"--b\r\n" + head + b'\r\n\r\nname="password"\r\n--b--\r\n'
+    assert seen == parts_hold_password(body)
 
 
 def test_a_token_of_the_same_second_is_from_before() -> None:
