@@ -151,8 +151,10 @@ class Pipeline:
 
     def passed(self, method: str, target: str) -> tuple[str, Reason] | None:
         """The route, and why it is not looked up, of a request without overrides that is only passed on."""
-        safe = method in READS or method in OTHER_SAFE
-        if not safe and self.router.is_resource(target):
+        # The walk would look for the route of such a read once more.
+        if method in READS and self.router.may_answer(method, target):
+            return None
+        if method not in READS and method not in OTHER_SAFE and self.router.is_resource(target):
             return None
         match = self.router.match(method, target)
         if match is None:

@@ -76,6 +76,16 @@ class Router:
         exact = _first_exact(self._posted, target)
         return Match(match.route, {}, exact=exact is not None and exact.match.route is match.route)
 
+    def may_answer(self, method: str, target: str) -> bool:
+        """Whether a read of this target has the outward form of one that is answered here. No: it is not."""
+        path = target.partition("?")[0]
+        segments = path.split("/", 2)
+        if len(segments) > 1:
+            for one in self._exact[method].candidates(path.count("/"), segments[1]):
+                if not isinstance(one.route.action, Pass):
+                    return True
+        return False
+
     def is_resource(self, target: str) -> bool:
         """Whether a GET of this target, in some spelling of it, may be answered as a resource."""
         return any(
