@@ -151,3 +151,22 @@ def test_a_share_is_given_back() -> None:
     other.hold(0)
     assert not other.too_much(0)
     assert 0 == waiting.count
+
+
+async def test_the_limit_is_that_of_the_settings_in_force() -> None:
+    """What is held stays counted when they change."""
+
+    async def nobody(request: Request) -> Reply:
+        raise AssertionError(request)
+
+    def line(memory: int) -> Line:
+        return Line(nobody, LimitSettings(memory=memory), EdgeSettings(), None)
+
+    edge = EdgeServer(line(10))
+    share = Share(edge.waiting)
+    share.hold(7)
+    assert not edge.waiting.full
+    edge.follow(line(5))
+    assert edge.waiting.full
+    edge.follow(line(8))
+    assert (False, 7) == (edge.waiting.full, edge.waiting.count)
