@@ -18,6 +18,8 @@ from itertools import takewhile
 
 # Events that are kept to explain a violation.
 SHOWN = 25
+# Older writes that are kept for that.
+WRITTEN = 4
 # Seconds that the memory of a replica without Redis may be behind: `fallback_ttl`, and the time to notice.
 BEHIND = 6.0
 # Nobody's replica: the service itself was asked, or it was so from the start.
@@ -159,7 +161,8 @@ def _excused(read: Read, missed: list[Commit], windows: Sequence[Window]) -> boo
 
 
 def _around(read: Read, commits: list[Commit], reads: list[Read]) -> tuple[Commit | Read, ...]:
-    """The events of the second before the read's end."""
+    """The last writes, however old, and the events of the second before the read's end."""
     events: list[Commit | Read] = [c for c in commits if read.begun - 1 <= c.begun <= read.ended]
     events += [one for one in reads if one.ended >= read.begun - 0.2 and one.begun <= read.ended]
-    return tuple(sorted(events, key=lambda event: event.begun))[-SHOWN:]
+    older = [commit for commit in commits if commit.begun < read.begun - 1]
+    return (*older[-WRITTEN:], *sorted(events, key=lambda event: event.begun)[-SHOWN:])
