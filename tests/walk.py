@@ -115,6 +115,10 @@ async def bench(
                 known(redis)
             with patient(patience):
                 app = await stack.enter_async_context(compose(load(environ)))
+            if redis is not None:
+                # Memory is used from the first request on.
+                async with asyncio.timeout(10):
+                    await app.cache.store._feed.proven()  # type: ignore[attr-defined]
             loop = asyncio.get_running_loop()
             server = await loop.create_server(app.server, "127.0.0.1", 0)
             port = server.sockets[0].getsockname()[1]
