@@ -7,10 +7,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from proxy.core.headers import RawHeaders
 from proxy.core.model import Entry
 from proxy.store.nobodies import Alias
 
-# Lines of answers that are held once for all of them.
+# Lines of answers, and lists of them, that are held once for all.
 _MOST: Final = 4096
 
 
@@ -51,16 +52,21 @@ class Links:
 class Common:
     """Lines that many answers have, as one object for all of them."""
 
-    __slots__ = ("_lines",)
+    __slots__ = ("_lines", "_lists")
 
     def __init__(self) -> None:
         self._lines: dict[tuple[bytes, bytes], tuple[bytes, bytes]] = {}
+        self._lists: dict[RawHeaders, RawHeaders] = {}
 
     def slim(self, entry: Entry) -> Entry:
         """The same answer, in less memory."""
-        lines = self._lines
-        if len(lines) > _MOST:
+        lines, lists = self._lines, self._lists
+        if max(len(lines), len(lists)) > _MOST:
             lines.clear()
-        headers = tuple([lines.setdefault(line, line) for line in entry.headers])
+            lists.clear()
+        headers = lists.get(entry.headers)
+        if headers is None:
+            headers = tuple([lines.setdefault(line, line) for line in entry.headers])
+            lists[headers] = headers
         dead = entry.expires if entry.dead == entry.expires else entry.dead
         return replace(entry, headers=headers, dead=dead)
