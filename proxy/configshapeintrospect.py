@@ -18,7 +18,7 @@ class Introspect(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         told(
             "`view`: the token's user, out of the copies that look-ups share. `upstream`: the "
             "service's own answer, stored per token. `rfc7662`: a standard answer, built here from the token "
-            'and its user; `{"active": false}` where 401 would be the answer else.',
+            'and its user; `{"active": false}` for a token that is not good, with 401, or by POST with 200.',
             "view",
         ),
     ]

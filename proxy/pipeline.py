@@ -15,7 +15,7 @@ from proxy.core.forwarding import has_override
 from proxy.core.headers import Headers
 from proxy.core.model import Outcome, Reason, Reply, Request
 from proxy.core.observing import REQUEST_ID, method_name, request_id, trace_id
-from proxy.core.problems import error_reply, problem_reply
+from proxy.core.problems import CHALLENGE, error_reply, problem_reply
 from proxy.core.replies import finished
 from proxy.core.rolloutsettings import Mode
 from proxy.core.routing import OTHER_SAFE, READS, Match, Router
@@ -31,9 +31,6 @@ from proxy.steps.resource import resource
 from proxy.steps.samples import Samples
 from proxy.steps.shadow import shadow
 from proxy.steps.write import write
-
-# RFC 6750 §3: the challenge that goes with a refused token.
-CHALLENGE = ((b"WWW-Authenticate", b'Bearer error="invalid_token"'),)
 
 
 class Pipeline:

@@ -41,8 +41,8 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "upstream-timeout": (504, "Upstream took too long"),
 }
 
-# RFC 6750 §3.1.
-_CHALLENGE: RawHeaders = ((b"WWW-Authenticate", b'Bearer error="invalid_token"'),)
+CHALLENGE: RawHeaders = ((b"WWW-Authenticate", b'Bearer error="invalid_token"'),)
+"""What goes with a refused token (RFC 6750 §3.1)."""
 _RETRY_AFTER: RawHeaders = ((b"Retry-After", b"1"),)
 
 
@@ -73,7 +73,7 @@ def error_reply(error: ProxyError) -> Reply:
     """The answer for an error of this package; those that are not the client's or upstream's are ours."""
     match error:
         case InvalidToken():
-            return problem_reply(error.status, error.problem, error.detail, _CHALLENGE)
+            return problem_reply(error.status, error.problem, error.detail, CHALLENGE)
         case TooManyMisses():
             again = (b"Retry-After", str(error.seconds).encode("ascii"))
             return problem_reply(error.status, error.problem, error.detail, (again,))

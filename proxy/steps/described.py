@@ -16,6 +16,7 @@ from proxy.core.cachecontrol import RequestDirectives, request_directives
 from proxy.core.forms import takes_json
 from proxy.core.introspection import HEADERS, INACTIVE, active_body, as_json, shown_of, told_of
 from proxy.core.model import Entry, Found, Reason, Ref, Reply, Ticket, XCache
+from proxy.core.problems import CHALLENGE
 from proxy.core.replies import from_entry
 from proxy.core.settings import Introspect, View
 from proxy.core.tokens import Identity
@@ -80,10 +81,15 @@ async def described(
 
 
 def inactive(x: Exchange) -> Reply:
-    """The answer about a token that is provably not good. It never says why, not even in a header field."""
+    """The answer about a token that is provably not good. It never says why, not even in a header field.
+
+    Where the token is in no form it is the caller's own proof as well, and a bad one is 401 (RFC 7662 §2.3).
+    """
     x.outcome.x_cache, x.outcome.reason = XCache.BYPASS, Reason.TOKEN_INACTIVE
     x.outcome.refused = x.outcome.upstream_status is None
-    return Reply(200, b"OK", HEADERS, INACTIVE)
+    if isinstance(x.route.action, Introspect) and x.route.action.form:
+        return Reply(200, b"OK", HEADERS, INACTIVE)
+    return Reply(401, b"Unauthorized", HEADERS + CHALLENGE, INACTIVE)
 
 
 def told_ref(action: Introspect, identity: Identity) -> Ref:

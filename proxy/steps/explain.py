@@ -128,9 +128,8 @@ async def _introspection(x: Exchange, action: Introspect, told: dict[str, Any]) 
         return _said(told | more, would, reason)
     identity = identify(x)
     built = action.answer is Answer.RFC7662
-    refused = "INACTIVE" if built else "401"
     if isinstance(identity, Rejected):
-        return _said(told, refused, identity.reason)
+        return _said(told, "401", identity.reason)
     if isinstance(identity, Unproven):
         return _said(told, "BYPASS", identity.reason)
     if identity is None:
@@ -140,17 +139,17 @@ async def _introspection(x: Exchange, action: Introspect, told: dict[str, Any]) 
         return _said(told, "BYPASS", lacks)
     state = await token_state(x, identity)
     if state is not None:
-        return _said(told, refused if state is Reason.TOKEN_REVOKED else "BYPASS", state)
+        return _said(told, "401" if state is Reason.TOKEN_REVOKED else "BYPASS", state)
     if built:
         view = x.services.settings.views[action.view]
         told["keys"] = [redis_key("id", identity.user_id)]
         said = await known(x, action, view, identity)
         if not isinstance(said, Reason):
             return _said(told | {"tier": said[1].tier.value}, "HIT", None)
-        return _said(told, refused if said in (Reason.USER_GONE, Reason.USER_INACTIVE) else "MISS", said)
+        return _said(told, "401" if said in (Reason.USER_GONE, Reason.USER_INACTIVE) else "MISS", said)
     state = await user_state(x, identity)
     if state in (Reason.USER_GONE, Reason.USER_INACTIVE):
-        return _said(told, refused, state)
+        return _said(told, "401", state)
     slot = action.view if action.answer is Answer.VIEW else f"{action.view}#{identity.token_hash}"
     ref = Ref("id", identity.user_id, slot)
     told["keys"] = [redis_key("id", ref.value)]

@@ -131,7 +131,7 @@ async def test_a_bad_token_is_inactive_and_nobody_learns_why(b: Bench, s: Servic
 
     assert [] == s.calls
     assert {b'{"active":false}'} == {one.body for one in answers.values()}
-    assert {(200, "BYPASS")} == {(one.status, one.x_cache) for one in answers.values()}
+    assert {(401, "BYPASS")} == {(one.status, one.x_cache) for one in answers.values()}
     heads = {tuple((k, v) for k, v in one.headers.items() if k != "Date") for one in answers.values()}
     assert 1 == len(heads)
     assert "user-cache-proxy; detail=token-inactive" == answers["expired"].cache_status
@@ -195,8 +195,8 @@ async def test_explain_says_what_would_be(b: Bench) -> None:
     assert ("MISS", "absent") == cold
     assert [
         ("HIT", None),
-        ("INACTIVE", "token-expired"),
-        ("INACTIVE", "user-gone"),
+        ("401", "token-expired"),
+        ("401", "user-gone"),
         ("BYPASS", "token-missing"),
     ] == seen
 
