@@ -135,6 +135,7 @@ class Passage:
             return
         connection, client, owner = self._connection, self._client, self._owner
         connection.receiver = None
+        connection.disarm()
         owner.upstream.give_back(connection, reusable=answer.persistent and connection.fit)
         outcome = self._outcome()
         outcome.status = outcome.upstream_status = answer.status

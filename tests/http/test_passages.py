@@ -264,6 +264,14 @@ async def test_a_request_gets_the_name_that_the_settings_ask_for(tmp_path: Path,
         assert [1, 1] == [head.lower().count(b"x-request-id:") for head in at.origin.heads]
 
 
+async def test_a_deadline_ends_with_the_answer(tmp_path: Path, taken: list[str]) -> None:
+    """The next one on that connection may be an upload, which takes its time."""
+    async with proxied(tmp_path) as at:
+        await at.ask(GET)
+        idle = at.app.server._line.passages.upstream._pool._idle
+        assert (["whole"], [0.0]) == (taken, [connection._deadline.due for connection, _ in idle])
+
+
 async def test_many_answers_go_to_those_who_asked(tmp_path: Path) -> None:
     """Requests that come in one piece are answered in their order."""
     answers = [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n%02d" % n for n in range(40)]
