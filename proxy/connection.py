@@ -236,7 +236,7 @@ class Connection(BaseProtocol):
             if self._interim is not None and status > 101:
                 self._interim(status, headers)
         framing = answer_framing(self._method, status, reason, version, headers)
-        head = Head(status, reason, headers, framing)
+        head = Head(status, reason, headers, framing, "1.1" if version == (1, 1) else "1.0")
         if head.status == 101:
             check_agreed(self._upgrade, head.headers)
             self.transport.pause_reading()  # type: ignore[union-attr]

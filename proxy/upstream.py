@@ -159,9 +159,10 @@ class HttpUpstream:
         if whole is None:
             # Events come when something happens, so their silence is no failure.
             patience = None if is_event_stream(headers) else self._until_next
-            return Reply(head.status, head.reason, headers, Content(connection, self._pool, patience))
+            content = Content(connection, self._pool, patience)
+            return Reply(head.status, head.reason, headers, content, version=head.version)
         self._pool.release(connection, reusable=connection.finish())
-        return Reply(head.status, head.reason, headers, whole)
+        return Reply(head.status, head.reason, headers, whole, version=head.version)
 
     async def _send_body(
         self, connection: Connection, body: AsyncIterator[bytes], length: int | None

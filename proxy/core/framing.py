@@ -34,6 +34,7 @@ class Head(NamedTuple):
     reason: bytes
     headers: RawHeaders
     framing: Framing
+    version: str = "1.1"
 
 
 def answer_framing(

@@ -119,6 +119,7 @@ class Reply(msgspec.Struct, frozen=True):
 
     `body` is bytes (complete), or an iterator (streamed on as it comes). `headers` are end-to-end lines
     only; for a streamed body a Content-Length among them says its length, without one it is chunked.
+    `version` is that of the HTTP in which it came.
     """
 
     status: int
@@ -127,6 +128,7 @@ class Reply(msgspec.Struct, frozen=True):
     body: bytes | AsyncIterator[bytes] = b""
     offer: Any = None
     """A core.offers.Offer where the same request may be answered from memory without another walk."""
+    version: str = "1.1"
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):

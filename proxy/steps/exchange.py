@@ -100,7 +100,7 @@ async def send(
     finally:
         outcome.upstream_seconds = (outcome.upstream_seconds or 0.0) + perf_counter() - began
     outcome.upstream_status = reply.status
-    return replace(reply, headers=forwarding.returned(reply.headers, "1.1"))
+    return replace(reply, headers=forwarding.returned(reply.headers, reply.version))
 
 
 async def to_its_end(services: Services, walk: Coroutine[Any, Any, Reply]) -> Reply:

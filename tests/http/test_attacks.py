@@ -389,3 +389,13 @@ async def test_an_answer_that_breaks_off_has_no_end(name: str, tmp_path: Path) -
         else:
             assert [200] == statuses(said)[1:]
             assert statuses(said)[0] in (502, 504)
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+async def test_via_names_the_version_that_was_spoken(version: bytes, tmp_path: Path) -> None:
+    """By the service, whatever the client speaks (RFC 9110 §7.6.3)."""
+    answer = b"HTTP/%b 200 OK\r\nContent-Length: 2\r\n\r\nok" % version
+    async with attacked(tmp_path, Service(answer, b"/nowhere/old")) as place:
+        said = await exchange(place, b"GET /nowhere/old HTTP/1.1\r\nHost: h\r\n\r\n" + NEXT)
+
+    assert [version, b"1.1"] == re.findall(rb"\r\nVia: ([\d.]+) user-cache-proxy\r\n", said)

@@ -28,7 +28,7 @@ def test_a_forwarded_request_keeps_every_field_but_its_lines() -> None:
 
 
 def test_a_finished_reply_keeps_every_field_but_its_lines() -> None:
-    given = Reply(201, b"Made", (), b"x", offer=object())
+    given = Reply(201, b"Made", (), b"x", offer=object(), version="1.0")
     told = finished(given, Outcome(upstream_status=201))
     assert all(getattr(given, one.name) != one.default for one in fields(Reply)), "a new field: set it here"
     changed = {one.name for one in fields(Reply) if getattr(told, one.name) != getattr(given, one.name)}
