@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from tests.http.test_fastpath import _MOVING, Client, client, counting, get, warm
+from tests.http.test_fastpath import _MOVING, Client, client, counting, get, replays, warm
 from tests.valkey import Valkey
 from tests.walk import Bench, bench, token_for
 
@@ -65,9 +65,15 @@ async def test_a_hit_is_ready_and_the_walks(tmp_path: Path, *, shared: bool) -> 
         async with served(tmp_path, valkey.url if shared else None) as (service, at, c):
             walked = await warm(c, get("/a?b"))
             before = at.app.telemetry.stats()["requests"]["resource"]
-            async with counting(at, 3):
-                again = {_MOVING.sub(b"", await c.ask(get("/a?b"))) for _ in range(3)}
+            ready, again = 0, set()
+            # On a machine that stands still for a while memory is not trusted for as long, and a hit is walked.
+            for _ in range(100):
+                again.add(_MOVING.sub(b"", await c.ask(get("/a?b"))))
+                ready += sum(count for _, count in replays(at).counted())
+                if ready == 3:
+                    break
             assert {_MOVING.sub(b"", walked)} == again
+            assert 3 == ready
             await c.ask(get("/a?b"))
             assert before + 1 <= at.app.telemetry.stats()["requests"]["resource"]
             assert 1 == service.asked
