@@ -66,7 +66,7 @@ async def test_a_hit_is_ready_and_the_walks(tmp_path: Path, *, shared: bool) -> 
             walked = await warm(c, get("/a?b"))
             before = at.app.telemetry.stats()["requests"]["resource"]
             ready, again = 0, set()
-            # On a machine that stands still for a while memory is not trusted for as long, and a hit is walked.
+            # On a machine that stands still for a while memory is not trusted, and a hit is walked.
             for _ in range(100):
                 again.add(_MOVING.sub(b"", await c.ask(get("/a?b"))))
                 ready += sum(count for _, count in replays(at).counted())
