@@ -36,7 +36,7 @@ SHORT_LIFE = 1.5
 SHORT_LIVED = f"""
 from proxy.cli import main
 from proxy.store import bracket
-bracket.LIFE = {SHORT_LIFE}
+bracket.Bracket._life = {SHORT_LIFE}
 main(["serve"])
 """
 
