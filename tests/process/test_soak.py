@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from proxy.store import link
+from proxy.store.scripts import TEXTS
 from tests.processes import ROOT
 from tests.simulator.bugs import BUGS as SIMULATED
 from tests.soak.checker import Commit, Read, Window, check
@@ -84,7 +84,7 @@ def test_one_missed_write_that_was_told_is_enough() -> None:
 def test_mistakes_that_can_be_put_in_are_those_of_the_simulator() -> None:
     """Under the simulator's names, and in scripts that hold what they cut out."""
     known = {bug.name: bug for bug in SIMULATED}
-    scripts = list(link._TEXTS.values())
+    scripts = list(TEXTS.values())
     for name in BUGS.values():
         for piece, _ in known[name].cuts:
             assert any(piece in text for text in scripts), (name, piece)
