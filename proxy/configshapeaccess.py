@@ -77,9 +77,9 @@ class Revoking(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         told(
             "No token is good for longer after its `iat`; an older one is asked of the service, and a "
             "revocation is forgotten after this.",
-            "1d",
+            "30d",
         ),
-    ] = "30d"
+    ] = "366d"
     clock_skew: Annotated[
         Duration, told("How far the clock of whoever makes tokens may be from the proxies' clocks.", "10s")
     ] = "60s"

@@ -28,7 +28,7 @@ class RevokingSettings(msgspec.Struct, frozen=True, kw_only=True):
     clocks of whoever makes tokens and of the proxies may be. `passwords`: whether a password in the body of a
     write ends tokens where its route says nothing."""
 
-    token_life: float = 30 * 86400.0
+    token_life: float = 366 * 86400.0
     clock_skew: float = 60.0
     passwords: bool = True
 
