@@ -81,6 +81,17 @@ def test_one_missed_write_that_was_told_is_enough() -> None:
     assert 1 == len(check((*COMMITS[:2], third), [seen(3.5, 3.6, 1)], windows).violations)
 
 
+@pytest.mark.parametrize(("answered", "excused"), [(3.1, False), (None, True), (9.0, True)])
+def test_an_address_that_was_kept_back_is_freed_by_the_next_answer(
+    answered: float | None, excused: bool
+) -> None:
+    """A later write of another replica shows the address in its answer, and only there."""
+    third = Commit(7, 3, "b@x", 3.0, answered, "by a replica that is well", replica=2)
+    reads = [seen(3.2, 3.3, 3), seen(3.5, 3.6, None, "b@x")]
+    verdict = check((*COMMITS[:2], third), reads, [Window(1.5, 9.0, "Redis not trusted", 0)])
+    assert (int(excused), int(not excused)) == (verdict.excused, len(verdict.violations))
+
+
 def test_mistakes_that_can_be_put_in_are_those_of_the_simulator() -> None:
     """Under the simulator's names, and in scripts that hold what they cut out."""
     known = {bug.name: bug for bug in SIMULATED}

@@ -143,12 +143,16 @@ def _absent_from(commits: list[Commit], read: Read, floor: int) -> int | None:
 
 
 def _missed(commits: list[Commit], read: Read, shown: int | None, floor: int) -> list[Commit]:
-    """The writes that the read should have shown: those after its version; for "nobody", those since the one
-    that gave the address that was asked for."""
+    """The writes that the read should have shown: those after its version.
+
+    For "nobody" it is the one that gave the address that was asked for. Those since name the address no more
+    than in their answers, so only one that was answered had to make "nobody" of it forgotten.
+    """
     older = [commit for commit in commits if commit.version <= floor]
     if shown is not None:
         return [commit for commit in older if commit.version > shown]
-    return list(takewhile(lambda commit: commit.email == read.email, reversed(older)))
+    *since, gave = takewhile(lambda commit: commit.email == read.email, reversed(older))
+    return [gave, *(one for one in since if one.answered is not None and one.answered < read.begun)]
 
 
 def _excused(read: Read, missed: list[Commit], windows: Sequence[Window]) -> bool:
