@@ -27,6 +27,7 @@ ADMIN_PORT = 9090
 READY = 15.0
 PATIENCE = 5.0
 _POLL = 0.01
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # A unix socket's path has at most 104 bytes on some systems.
 _LONGEST_FOLDER = 60
 
@@ -61,9 +62,8 @@ class Family:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # A second Ctrl-C must not leave half of them running.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+        # Also where nobody interrupted: Ctrl-C must not leave half of them running.
+        _deafen()
         # The proxy is the youngest: it goes while what it talks to is still there.
         for child in reversed(self.children):
             _end(child.process)
@@ -108,6 +108,11 @@ class Family:
             self.check()
             time.sleep(_POLL)
         raise Failed(f"the {what} was not ready after {READY:g} s")
+
+
+def _deafen() -> None:
+    for number in _ENDS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -240,10 +245,19 @@ def new_secret() -> str:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Makes SIGTERM and a closed terminal end the demo as Ctrl-C does: by KeyboardInterrupt."""
+    """Makes Ctrl-C, SIGTERM and a closed terminal end the demo by one KeyboardInterrupt.
+
+    Ends of a process group come twice, from whoever ends it and from make, and the second one must not
+    interrupt what the first one began.
+    """
     # What is ignored stays so: that is how nohup works.
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    numbers = [n for n in _ENDS if signal.getsignal(n) is not signal.SIG_IGN]
+
+    def end(*_: object) -> None:
+        _deafen()
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, end) for number in numbers}
     try:
         yield
     finally:

@@ -112,7 +112,7 @@ def through(store: str, one: str) -> int:
         routes.write_text(ROUTES)
         settings = {"ROUTES_FILE": str(routes)}
         if store == "redis":
-            settings["REDIS_URL"] = stack.enter_context(Valkey().start()).url
+            settings["REDIS_URL"] = stack.enter_context(Valkey()).url
         upstream = stack.enter_context(playing())
         proxy = stack.enter_context(Proxy.start(upstream, **settings))
         results = played(proxy.url, one)

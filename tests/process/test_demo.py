@@ -193,6 +193,19 @@ def test_a_signal_ends_the_walk(tmp_path: Path, number: signal.Signals) -> None:
     assert "Traceback" not in told
 
 
+def test_many_signals_are_one(tmp_path: Path) -> None:
+    """A group is ended by more than one signal: no later one keeps the children from being ended."""
+    with started(tmp_path, "A user is fetched once", "--once", "--port", "0") as (process, _):
+        children = children_of(process)
+        for _ in range(200):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                process.send_signal(number)
+        code = process.wait(20)
+
+    assert (3, 130) == (len(children), code)
+    assert ([], []) == ([pid for pid in children if alive(pid)], left_in(tmp_path))
+
+
 @pytest.mark.parametrize("moment", ["A user is fetched once", "user-cache-proxy explain"])
 def test_a_dead_child_ends_the_demo(tmp_path: Path, moment: str) -> None:
     """While it walks and while it serves: it says which one died, ends the others, and the exit code is 1."""
