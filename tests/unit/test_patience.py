@@ -15,14 +15,17 @@ async def test_it_ends_what_takes_too_long() -> None:
     """As `asyncio.timeout` does: the task goes on afterwards, and may be bounded again."""
     for _ in range(2):
         with pytest.raises(TimeoutError):
-            async with Patience(0.01):
-                await asyncio.sleep(60)
+            async with Patience(5):
+                asyncio.get_running_loop().call_soon(forward, 5 + LATE / 4)
+                await asyncio.Event().wait()
     task = asyncio.current_task()
     assert task is not None
     assert 0 == task.cancelling()
-    async with Patience(0.01):
+    async with Patience(5):
         pass
-    await asyncio.sleep(0.02)
+    forward(60)
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 async def test_what_came_while_the_process_stood_still_is_taken() -> None:
