@@ -17,8 +17,9 @@ from proxy.core.cachecontrol import (
 from proxy.core.freshness import initial_age, stated_lifetime
 from proxy.core.headers import Headers
 from proxy.core.model import Entry, Reason
-from proxy.core.representation import cache_status, etag_for, not_modified, reflects_host, stored_headers
+from proxy.core.representation import cache_status, etag_for, reflects_host, stored_headers
 from proxy.core.settings import View
+from proxy.core.validation import not_modified
 from proxy.core.variants import members
 
 __all__ = [

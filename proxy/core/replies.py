@@ -10,7 +10,8 @@ from proxy.core.forwarding import PSEUDONYM
 from proxy.core.headers import Headers, RawHeaders
 from proxy.core.model import Entry, Outcome, Reason, Reply, Request, XCache
 from proxy.core.policy import age_header
-from proxy.core.representation import cache_status, not_modified
+from proxy.core.representation import cache_status
+from proxy.core.validation import not_modified
 
 # RFC 9110 §15.4.5: what a 304 carries of the 200 that it stands for.
 KEPT_IN_304 = frozenset(

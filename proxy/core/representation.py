@@ -7,30 +7,9 @@ import re
 from functools import lru_cache
 from hashlib import blake2b
 
-from proxy.core.cachecontrol import http_date
 from proxy.core.headers import Headers, RawHeaders, end_to_end
 
 CACHE_NAME = "user-cache-proxy"  # in Via and Cache-Status
-
-_ENTITY_TAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')  # RFC 9110 §8.8.3
-
-
-def not_modified(request_headers: Headers, entry_headers: Headers) -> bool:
-    """Whether the client's copy is the stored one, so that 304 answers it (RFC 9110 §13.2.2).
-
-    Only for a stored 200: preconditions do not apply to other answers (§13.2.1).
-    """
-    asked = request_headers.joined("if-none-match")
-    if asked is not None:
-        # §13.1.2: weak comparison, and If-Modified-Since is not looked at.
-        if asked.strip(" \t") == "*":
-            return True
-        tag = _ENTITY_TAG.fullmatch(entry_headers.get("etag") or "")
-        return tag is not None and tag[1] in _ENTITY_TAG.findall(asked)
-    lines = request_headers.get_all("if-modified-since")
-    since = http_date(lines[0]) if len(lines) == 1 else None
-    modified = http_date(entry_headers.get("last-modified"))
-    return since is not None and modified is not None and modified <= since
 
 
 def etag_for(body: bytes) -> bytes:

@@ -7,7 +7,7 @@ from proxy.core.model import Entry, Reply, Request
 from proxy.core.policy import age_header
 from proxy.core.ranges import Unsatisfiable, partial
 from proxy.core.replies import KEPT_IN_304, VIA, phrase
-from proxy.core.validation import is_current
+from proxy.core.validation import not_modified
 
 
 def from_resource(request: Request, entry: Entry, now: float) -> Reply:
@@ -15,7 +15,7 @@ def from_resource(request: Request, entry: Entry, now: float) -> Reply:
     headers: RawHeaders = (*entry.headers, VIA, (b"Age", str(age_header(entry, now)).encode("ascii")))
     stored = Headers(entry.headers)
     if entry.status == 200:
-        if is_current(request.headers, stored, entry.stored):
+        if not_modified(request.headers, stored, entry.stored):
             kept = tuple(pair for pair in headers if pair[0].lower() in KEPT_IN_304)
             return Reply(304, phrase(304), kept)
         if request.method == "GET" and "range" in request.headers:

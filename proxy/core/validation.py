@@ -72,13 +72,15 @@ def describes(stored: Headers, body: bytes, head: Headers) -> bool:
     return length is None or not length.isdecimal() or int(length) == len(body)
 
 
-def is_current(request: Headers, stored: Headers, received: float) -> bool:
-    """Whether the client's copy is the stored one, so that 304 answers it (RFC 9111 §4.3.2).
+def not_modified(request: Headers, stored: Headers, received: float | None = None) -> bool:
+    """Whether the client's copy is the stored one, so that 304 answers it (RFC 9110 §13.2.2, 9111 §4.3.2).
 
-    Without Last-Modified the Date counts, without that the time `received`.
+    Only for a stored 200: preconditions do not apply to other answers (9110 §13.2.1). Where it is said when
+    the answer was `received`, its Date counts without Last-Modified, and that time without a Date.
     """
     asked = request.joined("if-none-match")
     if asked is not None:
+        # RFC 9110 §13.1.2: weak comparison, and If-Modified-Since is not looked at.
         if asked.strip(" \t") == "*":
             return True
         tag = _ENTITY_TAG.fullmatch(stored.get("etag") or "")
@@ -87,8 +89,8 @@ def is_current(request: Headers, stored: Headers, received: float) -> bool:
     since = http_date(lines[0]) if len(lines) == 1 else None
     if since is None:
         return False
-    if "last-modified" in stored:
-        modified = http_date(stored.get("last-modified"))
-        return modified is not None and modified <= since
-    generated = http_date(stored.get("date"))
-    return (received if generated is None else generated) <= since
+    modified = http_date(stored.get("last-modified"))
+    if received is not None and "last-modified" not in stored:
+        generated = http_date(stored.get("date"))
+        modified = received if generated is None else generated
+    return modified is not None and modified <= since
