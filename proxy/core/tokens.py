@@ -159,7 +159,13 @@ class Verifier:
 
     def _prove(self, token: str, digest: str, keys: KeySet) -> Proven:
         """All but the time."""
-        claims = self._claims(token, keys)
+        parts = jws.parts(token)
+        if parts is None:
+            return Rejected(Reason.TOKEN_MALFORMED)
+        header = self._headers.get(parts.header) or self._header(parts.header)
+        if isinstance(header, Rejected):
+            return header
+        claims = self._claims(parts, header, keys)
         if not isinstance(claims, dict):
             return claims
         fault = self._party_fault(claims)
@@ -171,16 +177,14 @@ class Verifier:
         if subject is None:
             return Rejected(Reason.TOKEN_SUBJECT)
         exp = float(claims["exp"]) if "exp" in claims else None
-        return Identity(subject, MappingProxyType(claims), exp, stands_for(token, digest))
+        spelling = jws.one_spelling(token, header[0])
+        whole = digest if spelling == token else token_hash(spelling)
+        return Identity(subject, MappingProxyType(claims), exp, whole)
 
-    def _claims(self, token: str, keys: KeySet) -> dict[str, Any] | Rejected | Unproven:
-        """The signed claims: parts, header, algorithm and signature are good (RFC 7519 §7.2)."""
-        parts = jws.parts(token)
-        if parts is None:
-            return Rejected(Reason.TOKEN_MALFORMED)
-        header = self._headers.get(parts.header) or self._header(parts.header)
-        if isinstance(header, Rejected):
-            return header
+    def _claims(
+        self, parts: jws.Parts, header: _Header, keys: KeySet
+    ) -> dict[str, Any] | Rejected | Unproven:
+        """The signed claims: algorithm and signature are good (RFC 7519 §7.2)."""
         algorithm, kid = header
         named = keys.named(kid)
         candidates = [key for key in named or keys.nameless(kid) if algorithm in key.algorithms]
@@ -257,11 +261,10 @@ class Verifier:
         return None
 
 
-def stands_for(token: str, digest: str = "") -> str:
-    """The hash that stands for a JWT and for all its other spellings; `digest` is that of the one at hand."""
+def stands_for(token: str) -> str:
+    """The hash that stands for a JWT and for all its other spellings, nothing proven of it."""
     header = _json_part(token.partition(".")[0].encode()) or {}
-    spelling = jws.one_spelling(token, str(header.get("alg")))
-    return digest if digest and spelling == token else token_hash(spelling)
+    return token_hash(jws.one_spelling(token, str(header.get("alg"))))
 
 
 def unproven_claims(token: str) -> dict[str, Any] | None:
