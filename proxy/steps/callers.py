@@ -1,8 +1,8 @@
 """Who is asking, and may they have the shared copy? (design §4, access)
 
 A good token of an active user opens a `token` route. The user's state comes from the cache: the stored
-user, or the note that upstream accepted one of this user's tokens a moment ago. Both go when the user is
-written, so a deactivation takes the caller's access with it.
+user, or the note that upstream accepted one of this user's tokens on this very route a moment ago: another
+route may ask for more. Both go when the user is written, so a deactivation takes the caller's access with it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ from proxy.core.tokenplace import Carried, token_of
 from proxy.core.tokens import Identity, Rejected, Unproven, is_time, stands_for, token_hash, unproven_claims
 from proxy.steps.exchange import Exchange
 
-# The slot of a user that says: upstream accepted a token of this user.
 NOBODY = "nobody"  # whoever says nothing of themselves
 YEAR = 366 * 86400.0
-VOUCHED = "+vouched"  # no view can be called that
+_VOUCHED = "+vouched:"  # no view can be called that
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -176,27 +175,34 @@ async def admitted(x: Exchange) -> Caller:
 async def judged(x: Exchange, identity: Identity) -> Caller:
     """Whether a good token is still somebody's: not logged out, and of an active user."""
     state = await token_state(x, identity)
-    if state is not None:
+    if state in (Reason.STORE_DOWN, Reason.TOKEN_OUTDATED):
         # Without Redis nobody here knows of all logouts, and of a token of before a new password nobody can
         # tell: upstream is asked once, and its word is kept.
-        ask = state in (Reason.STORE_DOWN, Reason.TOKEN_OUTDATED)
-        return Caller(state, vouch=identity if ask else None, note=good_ref(identity) if ask else None)
+        note = vouch_ref(x, identity, token=True)
+        if await _fresh(x, note) is None:
+            return Caller(state, vouch=identity, note=note)
+    elif state is not None:
+        return Caller(state)
     state = await user_state(x, identity)
     unknown = state is Reason.TOKEN_USER_UNKNOWN
-    return Caller(state, vouch=identity if unknown else None, note=vouch_ref(identity) if unknown else None)
+    return Caller(
+        state, vouch=identity if unknown else None, note=vouch_ref(x, identity) if unknown else None
+    )
 
 
 async def user_state(x: Exchange, identity: Identity) -> Reason | None:
     """None for a user known to be active, else why the token can't be called good from here."""
-    cache, now = x.services.cache, x.services.now()
-    for slot in (VOUCHED, x.services.user_view):
-        looked = await cache.get(Ref("id", identity.user_id, slot))
-        if isinstance(looked, Absent) or looked.entry.expires <= now:
-            continue
-        state = entry_state(x, looked)
+    for ref in (vouch_ref(x, identity), Ref("id", identity.user_id, x.services.user_view)):
+        found = await _fresh(x, ref)
+        state = Reason.TOKEN_USER_UNKNOWN if found is None else entry_state(x, found)
         if state is not Reason.TOKEN_USER_UNKNOWN:
             return state
     return Reason.TOKEN_USER_UNKNOWN
+
+
+async def _fresh(x: Exchange, ref: Ref) -> Found | None:
+    looked = await x.services.cache.get(ref)
+    return None if isinstance(looked, Absent) or looked.entry.expires <= x.services.now() else looked
 
 
 def entry_state(x: Exchange, found: Found) -> Reason | None:
@@ -211,9 +217,13 @@ def entry_state(x: Exchange, found: Found) -> Reason | None:
     return None
 
 
-def vouch_ref(identity: Identity) -> Ref:
-    """Where the note is kept that upstream accepted a token of this user."""
-    return Ref("id", identity.user_id, VOUCHED)
+def vouch_ref(x: Exchange, identity: Identity, *, token: bool = False) -> Ref:
+    """Where the note is kept that upstream accepted a token of this user on this route; `token`: this one.
+
+    Of a look-up the service may ask less than of another, so the word is no other route's.
+    """
+    name = f"{_VOUCHED}{x.route.name}"
+    return Ref("id", identity.user_id, f"{name}#{identity.token_hash}" if token else name)
 
 
 def good_ref(identity: Identity) -> Ref:
@@ -222,8 +232,11 @@ def good_ref(identity: Identity) -> Ref:
 
 
 def vouch(x: Exchange, identity: Identity, status: int, ttl: float) -> Entry | None:
-    """The note for `ttl` seconds, if upstream's status shows that it accepted the token."""
-    if status not in (200, 404) or ttl <= 0:
+    """The note for `ttl` seconds, if upstream's status shows that it accepted the token.
+
+    A 404 does not: services say it of a token's own user as well.
+    """
+    if status != 200 or ttl <= 0:
         return None
     now = x.services.now()
     return Entry(

@@ -41,7 +41,7 @@ class Plan(msgspec.Struct, frozen=True):
     """How one stored answer is looked up, refilled and judged; made by the route's kind.
 
     `usable` may turn a stored answer down with a reason; `loaded` is told of the status and the judgement of
-    what upstream said to this caller. `nobody`: "not found" may be kept.
+    what upstream said to this caller. `unkept`: why "not found" may not be kept.
     """
 
     ref: Ref
@@ -50,7 +50,7 @@ class Plan(msgspec.Struct, frozen=True):
     caller: Caller
     usable: Callable[[Found], Reason | None] | None = None
     loaded: Callable[[int, Verdict], None] | None = None
-    nobody: bool = True
+    unkept: Reason | None = None
 
 
 async def lookup(x: Exchange, action: Lookup) -> Reply:
@@ -134,7 +134,8 @@ async def answer(x: Exchange, plan: Plan) -> Reply:
     alone = plan.caller.guarded or directives.no_cache or directives.max_age is not None
 
     async def ask(nobody: bool) -> Reply:
-        return await _filled(x, replace(plan, nobody=nobody), None if alone else seen)
+        unkept = None if nobody else Reason.TOO_MANY_MISSES
+        return await _filled(x, replace(plan, unkept=unkept), None if alone else seen)
 
     try:
         # Who may have a stale answer asks for somebody who was there.
@@ -152,12 +153,23 @@ async def answer(x: Exchange, plan: Plan) -> Reply:
 async def _vouched(x: Exchange, plan: Plan, identity: Identity) -> Reply:
     """Lets upstream judge a caller nobody knows yet, once for all of that user's requests meanwhile."""
     x.outcome.reason = plan.caller.denied
-    note = plan.caller.note or vouch_ref(identity)
+    note = plan.caller.note or vouch_ref(x, identity)
     leases = x.services.cache.leases
+    shown: list[bool | None] = []
+
+    def loaded(_: int, verdict: Verdict) -> None:
+        if verdict.entry is not None and verdict.entry.user_id == identity.user_id:
+            shown.append(verdict.entry.active)
+
+    async def ask(_: bool) -> Reply:
+        # "Not found" may be said of the caller, whom nobody knows.
+        return await _filled(x, replace(plan, unkept=plan.caller.denied, loaded=loaded), None)
 
     async def judge(_: Ticket) -> Loaded[Reply]:
-        reply = await _filled(x, plan, None)
-        return Loaded(reply, vouch(x, identity, reply.status, plan.view.ttl))
+        reply = await within_budget(x, ask)
+        # Whoever asked for themselves, and is shown to be inactive, was not accepted.
+        note = None if False in shown else vouch(x, identity, reply.status, plan.view.ttl)
+        return Loaded(reply, note)
 
     result = await leases.fill_once(note, leases.landed, judge)
     if isinstance(result, Shared):
@@ -245,8 +257,8 @@ def _loader(x: Exchange, plan: Plan) -> Callable[[Ticket], Awaitable[Loaded[Repl
         x.outcome.taken = verdict.taken
         if plan.loaded is not None:
             plan.loaded(reply.status, verdict)
-        if verdict.entry is not None and reply.status == 404 and not plan.nobody:
-            verdict = replace(verdict, entry=None, reason=Reason.TOO_MANY_MISSES)
+        if verdict.entry is not None and reply.status == 404 and plan.unkept is not None:
+            verdict = replace(verdict, entry=None, reason=plan.unkept)
         owner = plan.caller.owner
         if verdict.entry is not None and owner not in (None, verdict.entry.user_id):
             # Upstream showed this caller another's; who else may see it is not known here.

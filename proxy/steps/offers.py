@@ -16,7 +16,7 @@ from proxy.core.resources import names_of
 from proxy.core.settings import Access, Answer, Introspect, Lookup, Resource, Route, Write
 from proxy.core.tokenplace import Where
 from proxy.core.tokens import Identity, Verifier
-from proxy.steps.callers import VOUCHED, entry_state, good_ref, identify
+from proxy.steps.callers import entry_state, good_ref, identify, vouch_ref
 from proxy.steps.exchange import Exchange
 
 # What a route may say for its hits to be offered. One that says anything else is walked each time.
@@ -209,7 +209,8 @@ def _caller(x: Exchange, ref: Ref) -> Right | None:
     if state is None:
         return None
     # Without a note that nobody has logged it out, a token is asked about on each walk.
-    good = x.services.cache.hold(good_ref(identity))
+    hold = x.services.cache.hold
+    good = hold(good_ref(identity)) or hold(vouch_ref(x, identity, token=True))
     if good is None:
         return None
     own = verifier.of(identity)
@@ -251,7 +252,7 @@ def _asks_who(route: Route) -> bool:
 def _state(x: Exchange, identity: Identity, ref: Ref) -> tuple[HeldEntry, float] | None:
     """What shows that the caller is active, and until when; None where it is not in memory."""
     now = x.services.now()
-    slots = [VOUCHED, x.services.user_view]
+    slots = [vouch_ref(x, identity).slot, x.services.user_view]
     action = x.route.action
     if isinstance(action, Introspect) and action.answer is not Answer.UPSTREAM:
         # What the answer was made of says it itself.

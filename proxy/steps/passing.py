@@ -40,8 +40,8 @@ async def vouched_bypass(x: Exchange, identity: Identity, ttl: float, ref: Ref, 
     """A bypass that lets upstream judge a caller nobody knows yet, and remembers that it accepted."""
     ticket = await x.services.cache.ticket(ref)
     reply = await bypass(x, why)
-    # A 404 may be about the token's own user. RFC 7662 §2.2: a service may say no with 200.
-    no = reply.status != 200 or (isinstance(reply.body, bytes) and denies(parse(reply.body)))
+    # RFC 7662 §2.2: a service may say no with 200.
+    no = isinstance(reply.body, bytes) and denies(parse(reply.body))
     note = None if no else vouch(x, identity, reply.status, ttl)
     if note is not None:
         await x.services.cache.fill(ref, note, ticket)
