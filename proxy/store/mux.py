@@ -7,6 +7,7 @@ over, as its pool costs a connection and a task's wait for each command under wa
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
@@ -31,7 +32,7 @@ class Pool(Protocol):
         ...
 
 
-class Asked:
+class Asked(ABC):
     """Commands that were sent together, and what has come back of them."""
 
     __slots__ = ("count", "replies", "sent")
@@ -41,13 +42,13 @@ class Asked:
         self.replies: list[Any] = []
         self.sent = 0.0
 
+    @abstractmethod
     def finished(self) -> None:
         """All replies are there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def failed(self, why: str) -> None:
         """None will come any more: the connection is gone."""
-        raise NotImplementedError
 
 
 class _Awaited(Asked):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Lock
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,14 +27,20 @@ class RedisWrites:
     def __init__(self, link: Link, seal: codec.Seal = codec.PLAIN) -> None:
         self._link = link
         self._seal = seal
+        self._restarting = Lock()
 
     async def numbered(self, *commands: Command) -> list[Any]:
         """A ticket number, and the replies to `commands` after it. To be used within `bounded`."""
         number = (codec.SEQ_KEY, WEEK_MS, TICKET_US)
         replies = await self._link.run(_SEQ.call(*number, "0"), *commands)
         if replies[0] == b"":
-            await self._link.run(opened(NO_FENCE))
-            replies = await self._link.run(_SEQ.call(*number, "1"), *commands)
+            # All who find it lost at the same time raise the epoch once: what was begun under an epoch ends
+            # with it.
+            async with self._restarting:
+                replies = await self._link.run(_SEQ.call(*number, "0"), *commands)
+                if replies[0] == b"":
+                    await self._link.run(opened(NO_FENCE))
+                    replies = await self._link.run(_SEQ.call(*number, "1"), *commands)
         return [int(replies[0]), *replies[1:]]
 
     async def fence(

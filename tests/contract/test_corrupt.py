@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -260,6 +261,14 @@ async def test_a_counter_from_the_future_raises_the_epoch(kit: Kit, raw: Any) ->
     assert (True, True) == (low.seq < high.seq, low.epoch != high.epoch)
     assert Reason.STALE_FILL == await kit.store.fill(ID, kit.entry(), high)
     assert Absent() == await kit.store.get(ID)
+
+
+async def test_those_who_find_the_counter_lost_together_raise_the_epoch_once(kit: Kit, raw: Any) -> None:
+    """As the first requests on an empty server do: what one of them stores is not ended by the next."""
+    await raw.flushall()
+    tickets = await asyncio.gather(*(kit.store.ticket(ID) for _ in range(8)))
+    assert 1 == len({ticket.epoch for ticket in tickets})
+    assert [None] * 8 == [await kit.store.fill(ID, kit.entry(), ticket) for ticket in tickets]
 
 
 async def test_a_counter_far_ahead_never_stays(kit: Kit, raw: Any) -> None:
