@@ -13,6 +13,8 @@ BUILD_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
+# What runs the product, and that together with what tests and builds it.
+RUNS := $(VENV)/.runs
 STAMP := $(VENV)/.installed
 PIP := -m pip install --quiet --disable-pip-version-check
 
@@ -32,14 +34,14 @@ endef
 
 # A virtual environment knows its own place, and breaks when its interpreter goes away: the stamp holds the
 # folder it was made in, and is read with that interpreter. Anything else there means: install again.
-ifneq ($(shell $(BIN)/python -c 'print(open("$(STAMP)").read())' 2>/dev/null),$(CURDIR))
-$(STAMP): force
+ifneq ($(shell $(BIN)/python -c 'print(open("$(RUNS)").read())' 2>/dev/null),$(CURDIR))
+$(RUNS): force
 endif
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(STAMP) ## start the demo (ARGS="…" is passed on)
+run: $(RUNS) ## start the demo (ARGS="…" is passed on)
 	@exec $(BIN)/user-cache-proxy demo $(ARGS)
 
 test: $(STAMP) ## run all tests (ARGS="…" is passed on to pytest)
@@ -82,12 +84,13 @@ docs: $(STAMP) ## write the reference of the settings and their JSON schema anew
 	@cp proxy/routes.yaml deploy/kubernetes/example/routes.yaml
 
 # The old lock is the starting point, so only what pyproject.toml asks for changes; LOCK_ARGS=--upgrade moves on.
-lock: ## work out both lock files anew (LOCK_ARGS=--upgrade takes the newest versions)
+lock: ## work out the lock files anew (LOCK_ARGS=--upgrade takes the newest versions)
 	@$(call check-python)
 	@echo "installing uv into build/lock …"
 	@$(PYTHON) -m venv build/lock
 	@build/lock/bin/python $(PIP) uv
 	@$(call compile,requirements.lock,--extra dev)
+	@$(call compile,requirements-demo.lock,--extra demo --constraints requirements.lock)
 	@$(call compile,requirements-serve.lock,)
 	@echo "writing deploy/live/requirements.lock …"
 	@build/lock/bin/uv pip compile --no-config --quiet --universal --python-version 3.11 --generate-hashes \
@@ -144,12 +147,17 @@ clean: ## remove everything that was made here
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(STAMP): requirements.lock pyproject.toml
+$(RUNS): requirements-demo.lock pyproject.toml
 	@$(call check-python)
-	@echo "installing into $(VENV) …"
-	@rm -f $(STAMP)
+	@echo "installing into $(VENV), once: $$(grep -c == requirements-demo.lock) packages, 40 MB …"
+	@rm -f $(RUNS)
 	@$(BIN)/python -c '' 2>/dev/null || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
-	@$(BIN)/python $(PIP) --require-hashes -r requirements.lock
+	@$(BIN)/python $(PIP) --require-hashes -r requirements-demo.lock
 	@$(BIN)/python $(PIP) --no-deps --no-build-isolation --editable .
-	@printf %s "$(CURDIR)" > $(STAMP)
+	@printf %s "$(CURDIR)" > $(RUNS)
 	@echo "installed."
+
+$(STAMP): requirements.lock $(RUNS)
+	@echo "installing what tests and builds into $(VENV), once …"
+	@$(BIN)/python $(PIP) --require-hashes -r requirements.lock
+	@touch $(STAMP)

