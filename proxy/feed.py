@@ -83,7 +83,7 @@ class Feed:
         self.forgotten: Callable[[], object] = lambda: None
         """The same."""
         self.lapses = 0
-        """Times that memory was given up because the lease was not proven in time."""
+        """Times that memory was given up because the lease was not proven in time; joining is none."""
         self.announced = 0
         """Announcements made."""
         self.waited_out = 0
@@ -276,7 +276,7 @@ class Feed:
         again = not self.alive
         if again:
             # Announcements of the time between may have missed this replica: nobody waited for it.
-            self.lapses += 1
+            self.lapses += self._proven.is_set()
             self._drop(Batch(everything=True))
         self._until = max(self._until, sent + self._lease * (1 - DRIFT))
         self._proven.set()

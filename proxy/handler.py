@@ -193,6 +193,10 @@ class EdgeServer:
         line.busy += passage is not None
         return passage
 
+    def no_tls(self, code: str) -> None:
+        """A client got no TLS, so it can get no answer; `code` is OpenSSL's, such as NO_SHARED_CIPHER."""
+        self._line.refused(ClientError(0, "tls-handshake", code))
+
     def refuse(self, client: Client, error: ClientError) -> None:
         """Answers what is no request, without a word of what was sent, and ends the connection."""
         self._line.refused(error)

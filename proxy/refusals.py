@@ -40,7 +40,8 @@ class Refusals:
             self._untold += 1
             return
         self._left -= 1
-        fields: dict[str, object] = {"status": error.status, "problem": error.problem, "detail": error.detail}
+        fields: dict[str, object] = {"status": error.status} if error.status else {}
+        fields |= {"problem": error.problem, "detail": error.detail}
         if self._untold:
             fields["untold"], self._untold = self._untold, 0
         log.info("request refused", extra=fields)

@@ -138,7 +138,10 @@ class Running:
             assert self.alive(), f"ended: {self.lines()}"
             return found()
 
-        return poll(look, what)
+        try:
+            return poll(look, what)
+        except TimeoutError:
+            raise TimeoutError(f"{what}, but: {self.lines()[-20:]}") from None
 
     @classmethod
     @contextmanager

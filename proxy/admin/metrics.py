@@ -29,7 +29,7 @@ _COUNTERS = {
 # From 0 on, before there is one: Prometheus sees no increase in a count that begins at 1.
 _FROM_ZERO: dict[str, dict[str, int]] = {
     "evictions": dict.fromkeys(("write", "operator", "truth"), 0),
-    "refused": dict.fromkeys(("bad-request", "request-timeout", "overloaded"), 0),
+    "refused": dict.fromkeys(("bad-request", "request-timeout", "overloaded", "tls-handshake"), 0),
     "upstream_errors": dict.fromkeys(
         ("upstream-busy", "upstream-failed", "upstream-timeout", "upstream-unreachable"), 0
     ),

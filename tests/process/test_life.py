@@ -37,7 +37,7 @@ def test_a_drain_says_no_before_it_stops() -> None:
     with Stub.start() as stub, Proxy.start(stub.url, DRAIN_DELAY="30s") as proxy:
         assert 200 == proxy.ask_admin("GET", "/readyz").status
         proxy.send(signal.SIGTERM)
-        proxy.until("draining", lambda: proxy.told("draining") or None)
+        lines(proxy, "draining", 1)
         told = proxy.ask_admin("GET", "/readyz")
         assert (503, "draining") == (told.status, told.json()["status"])
         assert 200 == proxy.ask_admin("GET", "/healthz").status
@@ -82,8 +82,20 @@ def test_tls_on_the_listening_socket(tmp_path: Path) -> None:
             said.append((response.status, response.headers["X-Cache"], response.read()[:1]))
             client.close()
         assert [(200, "MISS", b"{"), (200, "HIT", b"{")] == said
+        # Each of them has a line with OpenSSL's reason, and counts.
         with pytest.raises((http.client.HTTPException, OSError)):
-            proxy.get("/users/1")
+            proxy.get("/users/canary")
+        distrusting = ssl.create_default_context()
+        # In TLS 1.3 a client says so after the handshake.
+        distrusting.maximum_version = ssl.TLSVersion.TLSv1_2
+        with pytest.raises(ssl.SSLCertVerificationError):
+            http.client.HTTPSConnection(host, int(port), context=distrusting, timeout=10).request("GET", "/")
+        told = lines(proxy, "request refused", 2)
+        assert [("tls-handshake", "HTTP_REQUEST"), ("tls-handshake", "TLSV1_ALERT_UNKNOWN_CA")] == [
+            (line["problem"], line["detail"]) for line in told
+        ]
+        assert {"time", "level", "logger", "message", "problem", "detail"} == {*told[0], *told[1]}
+        assert {"tls-handshake": 2} == proxy.stats()["refused"]
     context = tls(TlsSettings(certificate=str(certificate), key=str(certificate)))
     assert context is not None
     assert ssl.TLSVersion.TLSv1_2 == context.minimum_version
@@ -110,8 +122,7 @@ def test_a_renewed_certificate_is_taken_over(tmp_path: Path) -> None:
         with closing(client(old)) as before, closing(client(new)) as after, closing(client(old)) as late:
             assert 200 == status(before)
             shutil.copy(new, used)
-            proxy.send(signal.SIGHUP)
-            in_force(proxy, 1)
+            reload(proxy, 1)
             assert [200, 200] == [status(before), status(after)]
             with pytest.raises(ssl.SSLCertVerificationError):
                 status(late)
@@ -175,6 +186,17 @@ def test_kill_loses_nothing_but_warmth(valkey: Valkey) -> None:
             poll(lambda: proxy.ask_admin("GET", "/readyz").status == 200, "ready")
 
 
+def lines(proxy: Proxy, message: str, count: int) -> list[dict[str, Any]]:
+    """The log lines of that message, once there are so many."""
+    return proxy.until(message, lambda: found if len(found := proxy.told(message)) == count else None)
+
+
+def reload(proxy: Proxy, count: int) -> list[dict[str, Any]]:
+    """Sends SIGHUP; the lines of so many reloads, those before among them, once they are there."""
+    proxy.send(signal.SIGHUP)
+    return lines(proxy, "settings in force", count)
+
+
 ROUTES = """
 version: 1
 views: {users: {ttl: 60s}}
@@ -190,16 +212,11 @@ def test_routes_are_read_again(workers: str, tmp_path: Path, valkey: Valkey) -> 
     routes.write_text(ROUTES)
     env = {"ROUTES_FILE": str(routes), "WORKERS": workers}
     with Stub.start() as stub, Proxy.start(stub.url, redis=valkey.url, **env) as proxy:
-
-        def lines(message: str, count: int) -> list[Any] | None:
-            found = proxy.told(message)
-            return found if len(found) >= count else None
-
         assert "MISS" == proxy.get("/users/1").x_cache
         assert "HIT" == proxy.get("/users/1").x_cache
         routes.write_text("version: 2")
         proxy.send(signal.SIGHUP)
-        (told,) = proxy.until("mistake", lambda: lines("settings not reloaded", 1))
+        (told,) = lines(proxy, "settings not reloaded", 1)
         assert "version '2' is not known" in told["mistake"]
         assert "HIT" == proxy.get("/users/1").x_cache
         stub.control(hold="user_by_id")
@@ -207,20 +224,12 @@ def test_routes_are_read_again(workers: str, tmp_path: Path, valkey: Valkey) -> 
             slow = pool.submit(proxy.get, "/users/2")
             stub.until_held("user_by_id")
             routes.write_text(ROUTES.replace("GET /users/{id:int}", "GET /profiles/{id:int}"))
-            proxy.send(signal.SIGHUP)
             # Nobody waits for what is in flight, and that ends as it began.
-            proxy.until("served again", lambda: lines("settings in force", int(workers)))
+            reload(proxy, int(workers))
             stub.control(release="all")
             assert (200, 2) == ((answer := slow.result()).status, answer.json()["id"])
         assert ["BYPASS"] * 4 == [proxy.get("/users/1").x_cache for _ in range(4)]
         assert 0 == proxy.stop()
-
-
-def in_force(proxy: Proxy, count: int) -> list[dict[str, Any]]:
-    """The lines of so many reloads, once they are there."""
-    return proxy.until(
-        "reloads", lambda: found if len(found := proxy.told("settings in force")) == count else None
-    )
 
 
 def test_what_was_ready_is_not_given_under_other_routes(tmp_path: Path) -> None:
@@ -242,8 +251,7 @@ def test_what_was_ready_is_not_given_under_other_routes(tmp_path: Path) -> None:
             ready = [hit() for _ in range(3)]
             tokens = "tokens: {secret_env: JWT_SECRET}\nviews:"
             routes.write_text(ROUTES.replace("anyone", "token").replace("views:", tokens))
-            proxy.send(signal.SIGHUP)
-            in_force(proxy, 1)
+            reload(proxy, 1)
             late = hit()
         assert [False, True, True] == ready
         assert not late
@@ -258,16 +266,14 @@ def test_what_became_a_secret_is_dropped(tmp_path: Path, valkey: Valkey) -> None
         routes.write_text(ROUTES)
         with Stub.start() as stub, Proxy.start(stub.url, redis=redis, ROUTES_FILE=str(routes)) as proxy:
             assert "display_name" in proxy.get("/users/1").json()
-            proxy.send(signal.SIGHUP)
-            assert [False] == [line["cold"] for line in in_force(proxy, 1)]
+            assert [False] == [line["cold"] for line in reload(proxy, 1)]
             assert "HIT" == proxy.get("/users/1").x_cache
             stub.control(hold="user_by_id")
             with ThreadPoolExecutor(1) as pool:
                 slow = pool.submit(proxy.get, "/users/2")
                 stub.until_held("user_by_id")
                 routes.write_text(ROUTES.replace("views:", "user: {secrets: [display_name]}\nviews:"))
-                proxy.send(signal.SIGHUP)
-                assert [False, True] == [line["cold"] for line in in_force(proxy, 2)]
+                assert [False, True] == [line["cold"] for line in reload(proxy, 2)]
                 stub.control(release="all")
                 assert 200 == slow.result().status
             # Neither what was stored before, nor what an old walk had in hand.
@@ -283,8 +289,7 @@ def test_a_reload_keeps_what_is_warm(tmp_path: Path) -> None:
     with Stub.start() as stub, Proxy.start(stub.url, ROUTES_FILE=str(routes)) as proxy:
         assert ["MISS", "HIT", "HIT"] == [proxy.get("/users/1").x_cache for _ in range(3)]
         routes.write_text(ROUTES + '  - {match: "GET /avatars/{file:path}", resource: {}}\n')
-        proxy.send(signal.SIGHUP)
-        in_force(proxy, 1)
+        reload(proxy, 1)
         assert "HIT" == proxy.get("/users/1").x_cache
         told = proxy.stats()
         assert (3, 1) == (told["hits"], told["misses"])
@@ -302,12 +307,11 @@ def test_a_start_that_fails_leaves_the_old_settings(tmp_path: Path) -> None:
             authorities.write_text("no authority")
             routes.write_text(good.replace(f"'{stub.url}'", "'https://127.0.0.1:1', ca_file: ca.pem"))
             proxy.send(signal.SIGHUP)
-            (told,) = proxy.until("mistake", lambda: proxy.told("settings not reloaded") or None)
+            (told,) = lines(proxy, "settings not reloaded", 1)
             assert "upstream.ca_file: cannot be read" in told["mistake"]
             assert "HIT" == proxy.get("/users/1").x_cache
             routes.write_text(good)
-            proxy.send(signal.SIGHUP)
-            in_force(proxy, 1)
+            reload(proxy, 1)
             assert 0 == proxy.stop()
 
 
@@ -349,8 +353,7 @@ def test_no_request_fails_over_reloads(workers: str, tmp_path: Path, valkey: Val
             readers = [pool.submit(reader, number) for number in range(4)]
             for turn in range(6):
                 routes.write_text((other, ROUTES)[turn % 2])
-                proxy.send(signal.SIGHUP)
-                in_force(proxy, int(workers) * (turn + 1))
+                reload(proxy, int(workers) * (turn + 1))
                 read = min(counts)
                 proxy.until("reads by all", lambda read=read: min(counts) > read + 1)
             over.set()
