@@ -59,7 +59,8 @@ class Write(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
         Annotated[
             Literal["token", "user", "none"],
             told(
-                "`token`: the caller's token is good no more, on every replica, until its exp. `user`: the "
+                "`token`: the caller's token, or the one in a form (RFC 7009), is good no more, on every "
+                "replica, until its exp. `user`: the "
                 "service is asked about all tokens that the users of `evict` (without it: the caller) had "
                 "until then. `none`: a password in the body does not mean `user`.",
                 "user",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from enum import StrEnum
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_plus, unquote_to_bytes
 
 import msgspec
 
@@ -62,6 +62,14 @@ def form_holds_password(body: bytes) -> bool:
     """The same for `application/x-www-form-urlencoded`."""
     names = (unquote_to_bytes(part.partition(b"=")[0].replace(b"+", b" ")) for part in body.split(b"&"))
     return any(names_password(name.decode("utf-8", "replace")) for name in names)
+
+
+def tokens_in_form(body: bytes) -> tuple[str, ...]:
+    """The tokens that a form asks to revoke (RFC 7009 §2.1): one, or whichever of several a service reads."""
+    pairs = (pair.decode("latin-1").partition("=") for pair in body.split(b"&"))
+    return tuple(
+        dict.fromkeys(unquote_plus(value) for name, _, value in pairs if unquote_plus(name) == "token")
+    )
 
 
 def parts_hold_password(body: bytes) -> bool:

@@ -101,6 +101,16 @@ class Tee:
             self._chunks.clear()
         return chunk
 
+    async def taken(self, length: int = 0) -> AsyncIterator[bytes]:
+        """The same body, of which all is here that the copy has room for; of `length` bytes, where known."""
+        taken: list[bytes] = []
+        while length <= self.limit >= self._size:
+            try:
+                taken.append(await anext(self))
+            except StopAsyncIteration:
+                break
+        return Rest(taken, self)
+
     @property
     def trailers(self) -> RawHeaders:
         """The fields behind the last chunk, once it has passed."""

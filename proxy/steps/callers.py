@@ -79,10 +79,9 @@ def own_copy(x: Exchange) -> str:
     return fingerprint(x.request.headers, settings.credential_headers, secret=secret)
 
 
-def opaque_names(x: Exchange) -> list[tuple[str, str]] | Reason:
-    """The aliases that stand for the caller's token where tokens mean nothing here; the first is set now, and
-    writes name the others too (see core.keys.token_names)."""
-    token = carried(x)
+def opaque_names(x: Exchange, token: Carried) -> list[tuple[str, str]] | Reason:
+    """The aliases that stand for a token where tokens mean nothing here; the first is set now, and writes
+    name the others too (see core.keys.token_names)."""
     if token is None:
         return Reason.TOKEN_MISSING
     if isinstance(token, Rejected | Unproven):
@@ -91,21 +90,20 @@ def opaque_names(x: Exchange) -> list[tuple[str, str]] | Reason:
 
 
 def opaque_name(x: Exchange) -> tuple[str, str] | Reason:
-    """The first of them."""
-    names = opaque_names(x)
+    """The first of those of the caller's token."""
+    names = opaque_names(x, carried(x))
     return names if isinstance(names, Reason) else names[0]
 
 
-def ending(x: Exchange) -> Identity | None:
-    """The token that a logout ends: one that is provably bad has ended already.
+def ending(x: Exchange, token: Carried) -> Identity | None:
+    """A token that a logout ends: one that is provably bad has ended already.
 
     Where no key is known here, its own word is taken: nothing but dropping comes of it, and another replica
     may have the key.
     """
-    identity = identify(x)
-    if not isinstance(identity, Unproven) or x.services.verifier is None:
+    identity = proven(x, token)
+    if not isinstance(identity, Unproven):
         return identity if isinstance(identity, Identity) else None
-    token = carried(x)
     tokens = x.services.settings.tokens
     if not isinstance(token, str) or tokens is None:
         return None

@@ -17,6 +17,7 @@ from proxy.core.tokens import Identity
 from proxy.steps import body as bodies
 from proxy.steps.callers import carried, identify, opaque_names
 from proxy.steps.exchange import Exchange
+from proxy.steps.revoke import named_tokens
 from proxy.steps.whose import asked, lookups
 
 # Upstream is asked for so many users of one write at most.
@@ -86,7 +87,7 @@ async def expected(x: Exchange, action: Write | Lookup, tee: bodies.Tee | None) 
         # A logout changes no user, so one that nobody can be named for drops nobody.
         changed.known = changed.known or not action.targets
         if x.services.settings.tokens is None:
-            await _note_opaque(x, changed)
+            await _note_opaque(x, changed, tee)
     changed.unnamed = changed.unnamed or not changed.known
     return changed
 
@@ -173,13 +174,14 @@ async def _note(x: Exchange, changed: Changed, key: str, value: str) -> None:
             changed.add(owner)
 
 
-async def _note_opaque(x: Exchange, changed: Changed) -> None:
-    """What is known of the caller's opaque token goes, and the user whose it is."""
-    names = opaque_names(x)
-    for name in [] if isinstance(names, Reason) else names:
-        changed.aliases.add(name)
-        owner = await x.services.cache.resolve(*name)
-        changed.ids.update([] if owner is None else [owner])
+async def _note_opaque(x: Exchange, changed: Changed, tee: bodies.Tee | None) -> None:
+    """What is known of the opaque tokens goes, and the users whose they are."""
+    for token in (carried(x), *named_tokens(x, tee)):
+        names = opaque_names(x, token)
+        for name in [] if isinstance(names, Reason) else names:
+            changed.aliases.add(name)
+            owner = await x.services.cache.resolve(*name)
+            changed.ids.update([] if owner is None else [owner])
 
 
 def _texts(value: object) -> list[str]:

@@ -1,4 +1,4 @@
-"""The tokens that a write makes bad: the caller's own, or all that its users had until then.
+"""The tokens that a write makes bad: the one that it names, or all that its users had until then.
 
 What is said of them is said twice: provisionally, under the write's fence, before upstream hears of it, so
 that a proxy that dies in between leaves no good token behind; and for good, or taken back, before the fence
@@ -11,11 +11,17 @@ from collections.abc import Callable, Iterable
 
 from proxy.core.admission import parse
 from proxy.core.model import Fence
-from proxy.core.revoking import Revoke, form_holds_password, holds_password, parts_hold_password
+from proxy.core.revoking import (
+    Revoke,
+    form_holds_password,
+    holds_password,
+    parts_hold_password,
+    tokens_in_form,
+)
 from proxy.core.settings import Lookup, Write
 from proxy.core.tokens import Identity
 from proxy.steps.body import Tee
-from proxy.steps.callers import ending, until
+from proxy.steps.callers import carried, ending, until
 from proxy.steps.exchange import Exchange
 from proxy.store.cutoffs import EVERYBODY
 
@@ -27,23 +33,36 @@ _HOLDS: dict[str, Callable[[bytes], bool]] = {
 }
 
 
+def named_tokens(x: Exchange, tee: Tee | None) -> tuple[str, ...]:
+    """The tokens that the form of a logout names (RFC 7009 §2.1), as far as it has come."""
+    body = None if tee is None else tee.copy
+    return tokens_in_form(body) if body and FORM in _content(x) else ()
+
+
+def _ended(x: Exchange, tee: Tee | None) -> tuple[Identity, ...]:
+    """The tokens that a logout ends: those in its form, or else the caller's own, which asks for it."""
+    named = tuple(filter(None, (ending(x, token) for token in named_tokens(x, tee))))
+    own = None if named else ending(x, carried(x))
+    return named if own is None else (own,)
+
+
+def _content(x: Exchange) -> str:
+    return (x.request.headers.get("content-type") or "").lower()
+
+
 class Revocation:
-    """What one write says of tokens. `token` is the one that a logout ends, None where there is none."""
+    """What one write says of tokens. `tokens` are those that a logout ends."""
 
     def __init__(self, x: Exchange, action: Write | Lookup, tee: Tee | None) -> None:
         self._x = x
         self._says = action.revoke if isinstance(action, Write) else Revoke.AUTO
         self._tee = tee
-        self._content = (x.request.headers.get("content-type") or "").lower()
-        self.token: Identity | None = ending(x) if self._says is Revoke.TOKEN else None
+        self.tokens = _ended(x, tee) if self._says is Revoke.TOKEN else ()
         self._begun: tuple[str, ...] = ()
 
     async def begin(self, fence: Fence) -> None:
         """Before upstream hears of the write."""
-        cache = self._x.services.cache
-        if self.token is not None:
-            life = until(self._x, self.token)
-            await cache.revoke(self.token.user_id, self.token.token_hash, life, fence.name)
+        await self._revoke_tokens(fence.name)
         if self._of_users(begun=False):
             self._begun = (*fence.batch.users, *([EVERYBODY] if fence.batch.everything else []))
             limit = self._x.services.settings.upstream.until_head
@@ -56,10 +75,7 @@ class Revocation:
         Where nobody knows whom it changed, and the route says that all tokens of users are over, it is all
         tokens of everybody.
         """
-        cache = self._x.services.cache
-        if self.token is not None:
-            life = until(self._x, self.token)
-            await cache.revoke(self.token.user_id, self.token.token_hash, life)
+        await self._revoke_tokens()
         if self._of_users(begun=True):
             everybody = [EVERYBODY] if self._says is Revoke.USER and not known else []
             for user_id in dict.fromkeys((*self._begun, *users, *everybody)):
@@ -69,13 +85,18 @@ class Revocation:
 
     async def undone(self, fence: Fence) -> None:
         """It has changed nothing."""
-        if self.token is not None:
-            await self._x.services.cache.restore(self.token.token_hash, fence.name)
+        for token in self.tokens:
+            await self._x.services.cache.restore(token.token_hash, fence.name)
         await self._undo(fence)
 
     async def _undo(self, fence: Fence) -> None:
         for user_id in self._begun:
             await self._x.services.cache.restore_user(user_id, fence.name)
+
+    async def _revoke_tokens(self, name: str = "") -> None:
+        for token in self.tokens:
+            life = until(self._x, token)
+            await self._x.services.cache.revoke(token.user_id, token.token_hash, life, name)
 
     async def _revoke_user(self, user_id: str, more: float, name: str, *, sure: bool) -> None:
         settings = self._x.services.settings
@@ -93,7 +114,8 @@ class Revocation:
             return self._says is Revoke.USER
         if not self._x.services.settings.revoking.passwords or self._tee is None:
             return False
-        holds = next((holds for kind, holds in _HOLDS.items() if kind in self._content), None)
+        content = _content(self._x)
+        holds = next((holds for kind, holds in _HOLDS.items() if kind in content), None)
         if holds is None:
             return False
         body = self._tee.copy

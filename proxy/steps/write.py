@@ -37,8 +37,7 @@ async def _write(x: Exchange, action: Write | Lookup) -> Reply:
     changed = await expected(x, action, tee)
     everything = isinstance(action, Write) and action.all
     revocation = Revocation(x, action, tee)
-    if revocation.token is not None:
-        changed.ids.add(revocation.token.user_id)
+    changed.ids.update(token.user_id for token in revocation.tokens)
     fence = await _fenced(x, changed.around(everything=everything))
     # What the fence stands around must be evicted or lifted on every way out from here.
     try:
@@ -68,7 +67,8 @@ _UNKNOWN = UpstreamTimeout("The outcome is unknown.", executed=True)
 
 
 async def _with_body(x: Exchange) -> tuple[Exchange, bodies.Tee | None]:
-    """The exchange with a body that is kept as it passes; a small JSON one is read now, for the keys in it.
+    """The exchange with a body that is kept as it passes; a small JSON one is read now, for the keys in it,
+    and a form, for the token.
 
     Keys that the write is about to give away must be fenced before it is forwarded.
     """
@@ -78,12 +78,10 @@ async def _with_body(x: Exchange) -> tuple[Exchange, bodies.Tee | None]:
     tee = bodies.Tee(request.body, x.services.settings.user.max_size)
     body: AsyncIterator[bytes] = tee
     length = request.headers.get("content-length") or ""
-    if (
-        length.isdecimal()
-        and int(length) <= tee.limit
-        and any(kind in (request.headers.get("content-type") or "").lower() for kind in ("json", FORM))
-    ):
-        body = bodies.given([chunk async for chunk in tee])
+    content = (request.headers.get("content-type") or "").lower()
+    # JSON of unknown length may be a stream, whose sender waits for an answer.
+    if FORM in content or ("json" in content and length.isdecimal()):
+        body = await tee.taken(int(length) if length.isdecimal() else 0)
     return replace(x, request=replace(request, body=body)), tee
 
 

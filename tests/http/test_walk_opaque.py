@@ -17,6 +17,7 @@ from proxy.core.headers import Headers
 from proxy.core.model import Request
 from tests.http.test_fastpath import Client, bearer, client, counting, get, warm
 from tests.http.tokenservice import TokenService
+from tests.introspecting import basic, post
 from tests.valkey import Valkey
 from tests.walk import Bench, bench
 
@@ -116,6 +117,16 @@ async def test_a_logout_drops_the_answer_everywhere_first(f: Fleet) -> None:
         await f.warm(token)
         assert 204 == (await (f.one, f.two)[n % 2].ask("POST", "/auth/logout", token=token)).status
         assert [401, 401] == [(await f.seen(b, token))[0] for b in (f.one, f.two)]
+
+
+async def test_a_form_may_name_the_token(f: Fleet) -> None:
+    """RFC 7009: the client that asks is somebody else."""
+    await f.warm("t-5-a")
+    f.service.ended.add("t-5-a")
+    answer = await post(f.one, "/auth/logout", "token=t-5-a", basic("app"))
+
+    assert 204 == answer.status
+    assert [401, 401] == [(await f.seen(b, "t-5-a"))[0] for b in (f.one, f.two)]
 
 
 async def test_a_refused_logout_drops_nothing(f: Fleet) -> None:

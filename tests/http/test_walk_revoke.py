@@ -8,10 +8,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import jwt
+import pytest
 import pytest_asyncio
 from aiohttp import web
 
 from proxy.core.bearer import token_hash
+from tests.introspecting import basic, dripped, post
 from tests.valkey import Valkey
 from tests.walk import Bench, bench, token_for
 
@@ -128,6 +130,38 @@ async def test_a_forged_token_ends_nothing(b: Bench) -> None:
 
     assert "HIT" == (await b.get("/users/5")).x_cache
     assert 200 == (await b.get("/auth/me", token=token_for(5))).status
+
+
+@pytest.mark.parametrize("length", ["known", "unknown"])
+async def test_a_form_names_the_token_that_is_over(length: str) -> None:
+    """RFC 7009: whoever asks proves themselves by something else, which stays good."""
+    send = post if length == "known" else dripped
+    async with bench(upstream=Trusting().app()) as b:
+        own = token_for(6)
+        await b.get("/users/5")
+        for who in (basic("app"), {"Authorization": f"Bearer {own}"}):
+            token = token_for(5, jti=str(len(who["Authorization"])))
+            for one in (token, own, token):
+                assert 200 == (await state(b, one))[0]
+            form = f"token_type_hint=access_token&token={token}".encode()
+            assert 204 == (await send(b, "/auth/logout", form, who)).status
+            assert (401, "token-revoked") == await state(b, token)
+            assert 200 == (await state(b, own))[0]
+
+
+async def test_a_form_without_a_good_token_is_about_the_callers() -> None:
+    """What a form calls `token` may be anything; and a refused one ends nothing."""
+    service = Trusting()
+    async with bench(upstream=service.app()) as b:
+        token, own = token_for(5), token_for(6)
+        service.logout = 400
+        await post(b, "/auth/logout", f"token={token}", basic("app"))
+        assert 200 == (await state(b, token))[0]
+        service.logout = 204
+        await post(b, "/auth/logout", f"token={token[:-4]}AAAA", {"Authorization": f"Bearer {own}"})
+
+        assert 200 == (await state(b, token))[0]
+        assert (401, "token-revoked") == await state(b, own)
 
 
 async def test_every_replica_knows_before_the_logout_is_answered() -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
+import pytest
+
 from proxy.core.forms import MOST
 from proxy.core.headers import Headers
 from proxy.core.model import Outcome, Reason, Request
 from proxy.core.settings import Answer, Introspect
+from proxy.steps.body import Tee
 from proxy.steps.exchange import Exchange
 from proxy.steps.forms import FormBody, form_of, with_form
 
@@ -85,3 +88,19 @@ async def test_what_says_that_it_is_too_long_is_not_read() -> None:
 
     assert [Reason.REQUEST_FORM, Reason.REQUEST_FORM, Reason.TOKEN_MISSING] == [first, second, third]
     assert (0, 0) == (long.taken, other.taken)
+
+
+@pytest.mark.parametrize(("length", "before"), [(0, 2), (2, 2), (11, 0)])
+async def test_a_long_body_is_not_waited_for(length: int, before: int) -> None:
+    """What there is no room for is passed on as it comes, and all that was taken goes before it."""
+    given: list[bytes] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        for number in range(9):
+            given.append(b"chunk%d" % number)
+            yield given[-1]
+
+    taken = await Tee(body(), limit=10).taken(length)
+
+    assert before == len(given)
+    assert [b"chunk%d" % number for number in range(9)] == [chunk async for chunk in taken]

@@ -8,7 +8,13 @@ import pytest
 
 from proxy.config import parse
 from proxy.core.errors import ConfigError
-from proxy.core.revoking import RevokingSettings, form_holds_password, holds_password, parts_hold_password
+from proxy.core.revoking import (
+    RevokingSettings,
+    form_holds_password,
+    holds_password,
+    parts_hold_password,
+    tokens_in_form,
+)
 from proxy.store.cutoffs import EVERYBODY, Cutoffs, latest, outdated
 
 
@@ -27,6 +33,22 @@ from proxy.store.cutoffs import EVERYBODY, Cutoffs, latest, outdated
 def test_a_password_is_seen(document: Any) -> None:
     """In any spelling, at any depth."""
     assert holds_password(document)
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        (b"token=a.b.c", ("a.b.c",)),
+        (b"client_id=x&token=a%2Bb%3D&token_type_hint=access_token", ("a+b=",)),
+        (b"%74oken=a&token=b&token=a", ("a", "b")),
+        (b"refresh_token=a&Token=b&a=token", ()),
+        (b"\xff=\xfe&token", ("",)),
+        (b"", ()),
+    ],
+)
+def test_tokens_in_a_form(body: bytes, tokens: tuple[str, ...]) -> None:
+    """However a service reads them; another name is not the one of RFC 7009."""
+    assert tokens == tokens_in_form(body)
 
 
 @pytest.mark.parametrize(
