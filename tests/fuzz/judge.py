@@ -16,23 +16,20 @@ PADDED = re.compile(rb"([0-9a-fA-F]{1,16})([ \t]*;[^\r\n]*)?[ \t]*\r\n")
 CHUNK = re.compile(rb"([0-9a-fA-F]{1,16})([ \t]*;[^\r\n]*)?\r\n")
 
 
+Named = dict[bytes, list[bytes]]
+
+
 def strictly(sent: bytes) -> list[Read]:
     """Method, target in origin form and content of each request that is whole and beyond doubt."""
     found: list[Read] = []
     while True:
         while sent.startswith(b"\r\n"):
             sent = sent[2:]
-        head, ended, sent = sent.partition(b"\r\n\r\n")
-        start, *lines = head.split(b"\r\n")
-        request = START.fullmatch(start)
-        fields = [FIELD.fullmatch(line) for line in lines]
-        if not ended or request is None or None in fields:
+        read = _head(sent, START)
+        if read is None:
             return found
+        request, named, sent = read
         method, target, minor = request.groups()
-        named: dict[bytes, list[bytes]] = {}
-        for field in fields:
-            assert field is not None
-            named.setdefault(field[1].lower(), []).append(field[2].strip(b" \t").lower())
         place = _place(method, target, named, minor)
         length = _length(named, minor)
         whole = None if place is None or length == -2 else _content(sent, length)
@@ -45,7 +42,23 @@ def strictly(sent: bytes) -> list[Read]:
             return found
 
 
-def _place(method: bytes, target: bytes, named: dict[bytes, list[bytes]], minor: bytes) -> bytes | None:
+def _head(sent: bytes, starts: re.Pattern[bytes]) -> tuple[re.Match[bytes], Named, bytes] | None:
+    """The start line, the values of each field in lower case, and what follows; None: it is no head."""
+    head, ended, rest = sent.partition(b"\r\n\r\n")
+    start, *lines = head.split(b"\r\n")
+    said = starts.fullmatch(start)
+    if not ended or said is None:
+        return None
+    named: Named = {}
+    for line in lines:
+        field = FIELD.fullmatch(line)
+        if field is None:
+            return None
+        named.setdefault(field[1].lower(), []).append(field[2].strip(b" \t").lower())
+    return said, named, rest
+
+
+def _place(method: bytes, target: bytes, named: Named, minor: bytes) -> bytes | None:
     hosts = named.get(b"host", [])
     if method in (b"TRACE", b"CONNECT") or len(hosts) > 1 or (minor == b"1" and not hosts):
         return None
@@ -57,7 +70,7 @@ def _place(method: bytes, target: bytes, named: dict[bytes, list[bytes]], minor:
     return absolute[2] or (b"*" if method == b"OPTIONS" else b"/")
 
 
-def _length(named: dict[bytes, list[bytes]], minor: bytes) -> int:
+def _length(named: Named, minor: bytes) -> int:
     """Of the content; -1: in chunks, -2: in doubt."""
     lengths, codings = named.get(b"content-length", []), named.get(b"transfer-encoding", [])
     if codings:
@@ -92,20 +105,14 @@ STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})( [\t\x20-\x7e\x80-\xff]*)?
 def answer(sent: bytes) -> tuple[int, bytes | None] | None:
     """Status and content (None where it breaks off) of the answer to a GET that a connection ended with."""
     while True:
-        head, ended, rest = sent.partition(b"\r\n\r\n")
-        start, *lines = head.split(b"\r\n")
-        said = STATUS.fullmatch(start)
-        fields = [FIELD.fullmatch(line) for line in lines]
-        if not ended or said is None or None in fields:
+        read = _head(sent, STATUS)
+        if read is None:
             return None
+        said, named, rest = read
         status = int(said[2])
         if status >= 200 or status == 101:
             break
         sent = rest
-    named: dict[bytes, list[bytes]] = {}
-    for field in fields:
-        assert field is not None
-        named.setdefault(field[1].lower(), []).append(field[2].strip(b" \t").lower())
     length = _length(named, said[1])
     if length == -2 or status == 101:
         return None

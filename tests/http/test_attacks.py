@@ -22,10 +22,10 @@ from proxy.config import load
 
 ROUTES = """\
 version: 1
-upstream: {head_timeout: 500ms, idle_timeout: 500ms}
+upstream: {head_timeout: $patience, idle_timeout: $patience}
 user: {id: id}
 views: {users: {ttl: 60s}}
-limits: {head_timeout: 500ms, body_timeout: 500ms}
+limits: {head_timeout: $patience, body_timeout: $patience}
 routes:
   - {match: "GET /users/{id:int}", lookup: {by: id, view: users}, access: anyone}
   - {match: "GET /kept/{any:path}", resource: {}}
@@ -82,11 +82,13 @@ class Service:
 
 
 @asynccontextmanager
-async def attacked(tmp_path: Path, service: Service) -> AsyncIterator[tuple[str, int]]:
+async def attacked(
+    tmp_path: Path, service: Service, patience: str = "500ms"
+) -> AsyncIterator[tuple[str, int]]:
     """The whole proxy in front of that service; a connection between the two lies idle."""
     upstream = await asyncio.start_server(service.serve, "127.0.0.1", 0)
     port = upstream.sockets[0].getsockname()[1]
-    (tmp_path / "routes.yaml").write_text(ROUTES)
+    (tmp_path / "routes.yaml").write_text(ROUTES.replace("$patience", patience))
     environ = {
         "UPSTREAM_URL": f"http://127.0.0.1:{port}",
         "ROUTES_FILE": str(tmp_path / "routes.yaml"),
