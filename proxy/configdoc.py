@@ -144,7 +144,7 @@ def _yaml(value: Any) -> str:
     """A value as it is written in YAML, on one line."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_yaml, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{name}: {_yaml(each)}' for name, each in value.items())}}}"

@@ -36,7 +36,7 @@ def read_resource(reader: Reader, node: Node, template: Template) -> Resource:
         stale_if_error=reader.value(table, "stale_if_error", duration, default.stale_if_error),
         keep=reader.value(table, "keep", duration, default.keep),
         max_size=reader.value(table, "max_size", size, default.max_size),
-        targeted=() if targeted is None else reader.texts(targeted, _field),
+        targeted=default.targeted if targeted is None else reader.texts(targeted, _field),
     )
 
 

@@ -29,12 +29,12 @@ class Resource(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     keep: Annotated[Duration, told("How long a stale copy waits to be revalidated.", "1d")] = "1h"
     max_size: Annotated[Size, told("A larger answer is passed on and not stored.", "5MiB")] = "1MiB"
     targeted: Annotated[
-        list[Field],
+        tuple[Field, ...],
         told(
             "Fields that stand in for Cache-Control where they are there, the first one first (RFC 9213).",
-            ["CDN-Cache-Control"],
+            ["Surrogate-Control"],
         ),
-    ] = []
+    ] = ("CDN-Cache-Control",)
 
 
 class Resources(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

@@ -20,4 +20,4 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     stale_if_error: float = 60.0
     keep: float = 3600.0
     max_size: int = 1024 * 1024
-    targeted: tuple[str, ...] = ()
+    targeted: tuple[str, ...] = ("cdn-cache-control",)
