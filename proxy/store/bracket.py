@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from proxy.core.errors import StoreError
 from proxy.core.model import Batch, Evicted, Fence
 from proxy.core.ports import Membership
-from proxy.store.fences import LIFE, pledge
+from proxy.store.fences import LIFE
 from proxy.store.link import Command
 from proxy.store.memory import MemoryStore
 from proxy.store.recovery import Recovery
@@ -177,14 +177,7 @@ class Bracket:
         fence = self._widened.pop(fence.name, fence)
         if batch is None:
             # Nothing was lost; should this fail, the fence evicts when its life is over.
-            try:
-                if self.recovery.down:
-                    self._orphans.append(fence)
-                else:
-                    await self.redis.writes.lift(fence, *self._standing(fence, 0.0))
-            except StoreError as error:
-                self._orphans.append(fence)
-                self.recovery.failed(error)
+            await self._lift(fence)
             return await self.memory.settle(fence, None)
         evicted = await self._deliver(batch, NO_FENCE if linger else fence)
         if not (evicted.delivered or linger):
@@ -200,16 +193,19 @@ class Bracket:
         """Whether the shared store was told that the fence stands for so long, and evicts at its end."""
         if self.recovery.down:
             return False
+        if fence.batch.unnamed:
+            # A note that is shared does not end in time, but does should this process die before.
+            seconds = self._life
         try:
             await self.redis.writes.fence(fence, *self._standing(fence, seconds), seconds=seconds)
         except StoreError as error:
             self.recovery.pending.add(batch)
             self.recovery.failed(error, write=True)
             return False
-        return True
+        return not fence.batch.unnamed
 
     async def _over(self, fence: Fence, batch: Batch) -> None:
-        """The end of a fence that lingered, where the shared store does not know of it."""
+        """The end of a fence that lingered, where the shared store does not see to it."""
         self._timers.pop(fence.name, None)
         if not (await self._deliver(batch, fence)).delivered:
             self._orphans.append(fence)
@@ -222,19 +218,20 @@ class Bracket:
 
     async def _take_over(self, claims: Mapping[bytes, bytes]) -> None:
         if (await self._deliver(Batch(everything=True), NO_FENCE)).delivered:
-            await self._redeem(claims)
+            try:
+                await self.redis.writes.redeem(claims)
+            except StoreError as error:
+                self.recovery.failed(error)
 
-    async def _redeem(self, claims: Mapping[bytes, bytes]) -> bool:
-        try:
-            await self.redis.writes.redeem(claims)
-        except StoreError as error:
-            self.recovery.failed(error)
-            return False
-        return True
-
-    async def _named_at_last(self, fence: Fence) -> None:
-        if not await self._redeem({pledge(fence.name).encode(): b""}):
+    async def _lift(self, fence: Fence) -> None:
+        if self.recovery.down:
             self._orphans.append(fence)
+            return
+        try:
+            await self.redis.writes.lift(fence, *self._standing(fence, 0.0))
+        except StoreError as error:
+            self._orphans.append(fence)
+            self.recovery.failed(error)
 
     async def evict(self, batch: Batch) -> Evicted:
         """An eviction without a write of ours; goes on to its end where the caller is cancelled."""
@@ -266,7 +263,8 @@ class Bracket:
         self.memory.drop_batch(batch)
         self.recovery.breaker.succeeded()
         if fence.batch.unnamed:
-            self._in_background(self._named_at_last(fence))
+            # Named at last, and everybody has heard: the note goes.
+            self._in_background(self._lift(Fence(fence.name, Batch(unnamed=True))))
         return Evicted(max(here.entries, there.entries), max(here.aliases, there.aliases))
 
     async def tell(self, batch: Batch) -> None:

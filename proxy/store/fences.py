@@ -10,15 +10,13 @@ from proxy.store import codec
 from proxy.store.lives import FLOOR_MS, WEEK_MS
 from proxy.store.scripts import Command, Script
 
-_FENCE, _LIFT, _GUARD, _UNGUARD, _SHUT, _OPEN, _PLEDGE, _REDEEM = (
+_FENCE, _LIFT, _GUARD, _UNGUARD, _SHUT, _OPEN = (
     Script("fence", "_fences"),
     Script("lift", "_fences"),
     Script("guard", "_wakes"),
     Script("unguard"),
     Script("shut"),
     Script("open"),
-    Script("pledge"),
-    Script("redeem"),
 )
 
 # Longer than any one phase of a write; a write that takes longer renews it.
@@ -34,29 +32,15 @@ def raised(batch: Batch, fence: str, seconds: float) -> list[Command]:
     commands += [_GUARD.call(codec.alias_key(*alias), fence, life) for alias in batch.aliases]
     if batch.everything:
         commands.append(_SHUT.call(codec.EPOCH_KEY, fence, life))
-    if batch.unnamed:
-        commands.append(_PLEDGE.call(codec.MEMBERS_KEY, pledge(fence), str(int(seconds * 1e6)), WEEK_MS))
     return commands
 
 
-def pledge(fence: str) -> str:
-    """The field that notes a write under way whose users nobody can name yet."""
-    return f"{codec.SIGN}{fence}"
-
-
-def redeemed(field: str | bytes, holding: bytes = b"") -> Command:
-    """The command that removes such a note, if it holds that."""
-    return _REDEEM.call(codec.MEMBERS_KEY, field, holding)
-
-
 def lifted(batch: Batch, fence: str) -> list[Command]:
-    """The commands that take `fence` down: users first, in their order; a note of the write last."""
+    """The commands that take `fence` down: users first, in their order."""
     commands = [_LIFT.call(codec.user_key(one), fence) for one in batch.users]
     commands += [_UNGUARD.call(codec.alias_key(*alias), fence) for alias in batch.aliases]
     if batch.everything:
         commands.append(opened(Fence(fence, batch)))
-    if batch.unnamed:
-        commands.append(redeemed(pledge(fence)))
     return commands
 
 

@@ -6,13 +6,12 @@ from asyncio import Lock
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec.structs import replace
-
 from proxy.core.model import Batch, Evicted, Fence
 from proxy.store import codec
-from proxy.store.fences import LIFE, lifted, opened, raised, redeemed
+from proxy.store.fences import LIFE, lifted, opened, raised
 from proxy.store.link import Command, Link, Script
 from proxy.store.lives import FLOOR_MS, TICKET_US, WEEK_MS
+from proxy.store.notes import Notes, redeemed
 
 _SEQ, _UNLINK = Script("seq"), Script("unlink")
 _FREE, _EVICT = Script("free", "_wakes"), Script("evict", "_fences", "_wakes")
@@ -28,6 +27,7 @@ class RedisWrites:
         self._link = link
         self._seal = seal
         self._restarting = Lock()
+        self._notes = Notes()
 
     async def numbered(self, *commands: Command) -> list[Any]:
         """A ticket number, and the replies to `commands` after it. To be used within `bounded`."""
@@ -52,6 +52,8 @@ class RedisWrites:
         user is fenced by its user.
         """
         commands = raised(fence.batch, fence.name, seconds)
+        if fence.batch.unnamed:
+            commands.append(self._notes.pledged(fence.name, seconds))
         async with self._link.bounded():
             if self._link.ordered or not told:
                 replies = await self._link.run(*commands, *told)
@@ -70,9 +72,11 @@ class RedisWrites:
             await self._link.run(*(redeemed(*claim) for claim in claims.items()))
 
     async def lift(self, fence: Fence, *told: Command) -> None:
-        """Takes a fence down after a write that changed nothing, and runs `told`."""
+        """Takes a fence down after a write that changed nothing, its note last, and runs `told`."""
         async with self._link.bounded():
-            await self._link.run(*lifted(fence.batch, fence.name), *told)
+            leaving = self._notes.leaving(fence.name)
+            await self._link.run(*lifted(fence.batch, fence.name), *leaving, *told)
+        self._notes.left(fence.name)
 
     async def settle(self, batch: Batch, fence: Fence, *told: Command) -> tuple[Evicted, bool]:
         """Evicts `batch`, lifts the fence, runs `told`; and says if it had stood around all, all the time.
@@ -83,8 +87,7 @@ class RedisWrites:
         async with self._link.bounded():
             if batch.everything:
                 raising = [] if fence.batch.everything else [opened(fence)]
-                around = replace(fence.batch, unnamed=False)
-                await self._link.run(*raising, *lifted(around, fence.name), *told)
+                await self._link.run(*raising, *lifted(fence.batch, fence.name), *told)
                 return Evicted(), False
             return await self._evict(
                 dict.fromkeys(user_id for user_id in batch.users if codec.usable(user_id, as_id=True)),

@@ -120,7 +120,50 @@ async def test_a_fence_outlives_all_that_upstream_may_take(valkey: Valkey) -> No
     until_renewed = timer.when() - asyncio.get_running_loop().time()
     assert until_over - until_renewed > 60.0
     await store.settle(fence, None)
+    assert timer.cancelled()
     await store.close()
+
+
+def notes(valkey: Valkey) -> int:
+    """Notes of writes under way whose users nobody can name."""
+    return len([one for one in valkey.ask("HKEYS", "user:members") if one.startswith(b"!")])
+
+
+async def test_writes_of_unnamed_users_share_one_note(valkey: Valkey) -> None:
+    """Thousands of them are one field of the table that each announcement reads. It goes with the last."""
+    async with replicas(valkey.url, 1) as (one,):
+        fences = [await one.fence(Batch(unnamed=True)) for _ in range(50)]
+        assert 1 == notes(valkey)
+        first, *rest = fences
+        await asyncio.gather(
+            *(one.settle(fence, BATCH if number % 2 else None) for number, fence in enumerate(rest))
+        )
+        assert 1 == notes(valkey)
+        await one.settle(first, None)
+        assert 0 == notes(valkey)
+
+        # Of two that end at once, and of one that begins meanwhile.
+        fences = [await one.fence(Batch(unnamed=True)) for _ in range(2)]
+        ends = [asyncio.ensure_future(one.settle(fence, None)) for fence in fences]
+        late = await one.fence(Batch(unnamed=True))
+        await asyncio.gather(*ends)
+        assert 1 == notes(valkey)
+        await one.settle(late, BATCH)
+        await until(lambda: not notes(valkey))
+
+
+async def test_the_note_of_a_write_that_lingers_stays_and_then_evicts(valkey: Valkey) -> None:
+    """Upstream may still be at work: the end evicts once more, whoever else is in the note."""
+    async with replicas(valkey.url, 2) as (one, other):
+        lost, going_on = [await one.fence(Batch(unnamed=True)) for _ in range(2)]
+        await one.settle(lost, Batch(everything=True), linger=0.3)
+        await one.settle(going_on, None)
+        assert 1 == notes(valkey)
+        assert await other.cache_user(USER)
+        assert USER == await other.get_user_by_id(42)
+
+        await until(lambda: not notes(valkey))
+        assert await other.get_user_by_id(42) is None
 
 
 async def test_a_renewal_on_its_way_does_not_outlive_the_write(

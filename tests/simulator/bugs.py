@@ -17,9 +17,9 @@ from proxy.renewal import RENEW
 from proxy.rollcall import RollCall
 from proxy.store import codec
 from proxy.store.bracket import Bracket
-from proxy.store.fences import pledge
 from proxy.store.held import Memory
 from proxy.store.memory import MemoryStore
+from proxy.store.notes import Notes, redeemed
 from proxy.store.recovery import Recovery
 from proxy.store.redis import RedisStore
 from proxy.store.writes import RedisWrites
@@ -145,11 +145,16 @@ def _redeemed_early() -> Iterator[None]:
 
     async def early(self: RedisWrites, batch: Batch, fence: Fence, *told: Any) -> tuple[Evicted, bool]:
         settled = await settle(self, batch, fence, *told)
-        await self.redeem({pledge(fence.name).encode(): b""})
+        await self.lift(Fence(fence.name, Batch()))
         return settled
 
     with patch.object(RedisWrites, "settle", early):
         yield
+
+
+def _with_the_first(self: Notes, fence: str) -> list[Any]:
+    note = self._of.get(fence)
+    return [] if note is None else [redeemed(note)]
 
 
 async def _not_widened(self: Bracket, fence: Fence, leads: frozenset[str], tries: int) -> None:
@@ -281,6 +286,13 @@ BUGS = (
         175,
         176,
         _redeemed_early,
+    ),
+    Bug(
+        "the note goes with the first of those that share it",
+        "one of two writers of nobody knows whom ends",
+        143,
+        144,
+        _instead(Notes, "leaving", _with_the_first),
     ),
     Bug(
         "whoever finds the note of a dead writer removes it at once",

@@ -147,6 +147,17 @@ LARGE = (
         warm=(_reads("warm", "B", ID, OLD),),
     ),
     Scenario(
+        "one of two writers of nobody knows whom ends",
+        (
+            Actor("writer", "A", act.updates_somebody("1")),
+            Actor("other writer", "A", act.updates_somebody("2")),
+            _world("death", act.dies("A")),
+            _waits_and_reads("one", "B", FENCE_OVER, ID, OTHER_ID),
+        ),
+        warm=(_reads("warm", "B", ID, OTHER_ID),),
+        users=TWO,
+    ),
+    Scenario(
         "the note of a dead writer is lost",
         (
             Actor("writer", "A", act.updates_somebody("1")),

@@ -12,7 +12,7 @@ import pytest
 from redis import Redis
 
 from proxy import renewal
-from proxy.store import codec, fences, redis, writes
+from proxy.store import codec, fences, notes, redis, writes
 from proxy.store.link import Script
 from tests.simulator.bugs import BUGS, Bug
 from tests.simulator.history import History, Op, User
@@ -68,7 +68,7 @@ def test_a_history_is_judged(
 
 
 def _scripts() -> dict[str, Script]:
-    modules = (redis, writes, fences, renewal)
+    modules = (redis, writes, fences, notes, renewal)
     named = {
         id(each): each for module in modules for each in vars(module).values() if isinstance(each, Script)
     }
@@ -97,9 +97,9 @@ def _random_command(rng: random.Random, now: int) -> tuple[Any, ...]:
             redis._ALIAS.call(alias, other, "90000"),
             redis._UNMARK.call(alias, f"!w{other}", "freed"),
             writes._UNLINK.call(alias, other),
-            fences._PLEDGE.call(codec.MEMBERS_KEY, fence, "9000000000", "90000"),
-            fences._REDEEM.call(codec.MEMBERS_KEY, fence, ""),
-            fences._REDEEM.call(codec.MEMBERS_KEY, fence, "other"),
+            notes._PLEDGE.call(codec.MEMBERS_KEY, fence, "9000000000", "90000"),
+            notes._REDEEM.call(codec.MEMBERS_KEY, fence, ""),
+            notes._REDEEM.call(codec.MEMBERS_KEY, fence, "other"),
             ("HMGET", user, "v:u", "none"),
             ("GET", alias),
             ("GET", codec.EPOCH_KEY),
