@@ -58,7 +58,8 @@ async def _write(x: Exchange, action: Write | Lookup) -> Reply:
         body = await bodies.read(reply, x.services.settings.user.max_size)
     finally:
         answer = parse(body) if isinstance(body, bytes) and body else None
-        await _end(x, action, changed, tee, fence, revocation, answer=answer)
+        unsure = reply.status >= 500
+        await _end(x, action, changed, tee, fence, revocation, answer=answer, unsure=unsure)
     return replace(reply, body=body)
 
 
@@ -120,6 +121,7 @@ async def _end(
     *,
     failure: UpstreamError | None = None,
     answer: Any = None,
+    unsure: bool = False,
 ) -> None:
     """Evicts after a write that succeeded or may have; a write that upstream never saw changed nothing."""
     if failure is not None and not failure.executed:
@@ -127,7 +129,9 @@ async def _end(
         await x.services.cache.settle(fence, None)
         return
     await seen(x, action, changed, tee, answer)
-    everything = (isinstance(action, Write) and action.all) or not changed.known
+    # Whom only the answer would have told, a write of unknown outcome may have changed all the same.
+    untold = changed.unnamed and (unsure or failure is not None)
+    everything = (isinstance(action, Write) and action.all) or untold or not changed.known
     # Upstream may still be at work on what it did not answer in time.
     linger = x.services.settings.upstream.until_head if isinstance(failure, UpstreamTimeout) else 0.0
     named = changed.known and not (isinstance(action, Write) and action.all)

@@ -36,6 +36,7 @@ class Service:
     def __init__(self) -> None:
         self.looked: list[tuple[str, str]] = []
         self.status = 200
+        self.outcome = 200
         self.waiting = asyncio.Event()
         self.gate = asyncio.Event()
 
@@ -54,6 +55,10 @@ class Service:
         """Any write."""
         self.waiting.set()
         await self.gate.wait()
+        if self.outcome != 200:
+            if request.transport is not None and not self.outcome:
+                request.transport.abort()
+            return web.json_response({}, status=self.outcome or 500)
         if request.path == "/next" or request.path.startswith("/both/"):
             return web.json_response({"user": {"id": 5}})
         return web.Response(status=204)
@@ -153,6 +158,17 @@ async def test_a_failed_question_is_no_failure_of_the_write(c: Case) -> None:
     c.service.status = 500
     assert "HIT" == await c.during(f"/off/{MAIL}", token_for(5))
     assert [Batch((), (("email", MAIL),), unnamed=True)] == c.fences
+
+
+@pytest.mark.parametrize("outcome", [500, 0], ids=["error", "reset"])
+async def test_whom_no_answer_names_may_be_changed_all_the_same(c: Case, outcome: int) -> None:
+    """One user of the write is known, the other only its answer would have told: everybody goes."""
+    await c.b.get("/users/5")
+    c.service.outcome = outcome
+    c.service.gate.set()
+    assert (await c.b.ask("POST", "/both/6", token=token_for(5))).status in (500, 502)
+
+    assert "MISS" == (await c.b.get("/users/5")).x_cache
 
 
 @pytest.mark.parametrize("token", [None, token_for(5, exp=1)], ids=["without", "expired"])
