@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from proxy.core.errors import StoreError
-from proxy.core.model import Found
+from proxy.core.model import Found, Reason
 from proxy.store.redis import RedisStore, connect
 from tests.contract.kit import START, Clock, Kit, by
 from tests.valkey import Valkey
@@ -49,6 +49,29 @@ async def test_names_of_keys_are_readable(kit: Kit, valkey: Valkey) -> None:
     found = sorted(valkey.ask("KEYS", "*"))
     assert [b"user:email:u42@x", b"user:epoch", b"user:id:42", b"user:phone:+42", b"user:seq"] == found
     assert b"42" == valkey.ask("GET", "user:email:u42@x")
+
+
+async def test_an_eviction_that_was_overtaken_does_not_lower_the_floor(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two writers the first has its number, and evicts after the second: what was read between is old."""
+    numbered, there, on = kit.store.writes.numbered, asyncio.Event(), asyncio.Event()
+
+    async def slowly(*commands: Any) -> Any:
+        numbers = await numbered(*commands)
+        there.set()
+        await on.wait()
+        return numbers
+
+    monkeypatch.setattr(kit.store.writes, "numbered", slowly)
+    first = asyncio.ensure_future(kit.store.evict(["42"]))
+    await there.wait()
+    monkeypatch.undo()
+    ticket = await kit.store.ticket(ID)
+    await kit.store.evict(["42"])
+    on.set()
+    await first
+    assert Reason.STALE_FILL is await kit.store.fill(ID, kit.entry(), ticket)
 
 
 async def test_forgotten_scripts_are_loaded_again(kit: Kit, valkey: Valkey) -> None:

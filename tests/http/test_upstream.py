@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import resource
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -153,6 +154,26 @@ async def test_an_answer_that_nobody_reads_does_not_block_the_pool() -> None:
         again = await upstream.send(Request("GET", "/", HOST))
 
         assert (b"ok", 2) == (again.body, at.connections)
+        await upstream.close()
+
+
+async def test_a_connection_is_watched_and_only_used_again_when_all_was_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """TCP finds out that a silent peer is gone; behind bytes that upstream has not taken nobody queues."""
+    async with origin() as at:
+        upstream = HttpUpstream(UpstreamSettings(url=at.url))
+        await upstream.send(Request("GET", "/", HOST))
+        ((connection, _),) = upstream._pool._idle
+        transport = connection.transport
+        assert transport is not None
+        sock = transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+        monkeypatch.setattr(transport, "get_write_buffer_size", lambda: 1)
+        for connections in (1, 2):
+            await upstream.send(Request("GET", "/", HOST))
+            assert connections == at.connections
         await upstream.close()
 
 

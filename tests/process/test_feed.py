@@ -164,6 +164,34 @@ async def test_a_write_that_changed_nothing_costs_nothing(replicas: list[Replica
         assert Tier.MEMORY is await one.tier(EMAIL)
 
 
+async def test_a_late_acknowledgement_ends_the_wait(replicas: list[Replica]) -> None:
+    """Whoever answers within its lease has dropped the user: nobody waits for the rest of it."""
+    writer = replicas[0]
+    announcement = writer.feed.announcement(ADA)
+    asyncio.get_running_loop().call_later(0.6, announcement.ack, "slow")
+    async with asyncio.timeout(4):
+        await announcement.heard([b"slow", b"5000000", writer.feed.replica.encode(), b"5000000"])
+    assert 0 == writer.feed.waited_out
+
+
+async def test_a_fill_that_redis_did_not_answer_is_not_kept(
+    replicas: list[Replica], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It began within a write of another, whose floor only Redis knows."""
+    writer, other, _ = replicas
+    fence = await writer.store.fence(ADA)
+    ticket = await other.store.ticket(ID)
+    await writer.store.settle(fence, ADA)
+    await until(lambda: not other.store.memory.heard.standing)
+
+    async def fails(*_: Any) -> None:
+        raise StoreError("redis did not answer in time")
+
+    monkeypatch.setattr(other.store.redis, "fill", fails)
+    assert Reason.STORE_DOWN is await other.store.fill(ID, other.entry(body=b"old"), ticket)
+    assert None is other.copy()
+
+
 async def test_a_deaf_replica_is_waited_for_until_its_lease_is_over(replicas: list[Replica]) -> None:
     """It can't renew without hearing, so by then it does not answer from memory, though it has the user."""
     writer, deaf, _ = replicas
@@ -275,8 +303,10 @@ async def test_a_write_after_a_flush_waits_for_nobody_who_answers(
 async def test_a_script_that_went_missing_does_not_let_the_announcement_go_first(
     replicas: list[Replica], valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server knows one script of two: the announcement passes, a reader is back before the fence is."""
+    """The server knows one script of two: the announcement passes, a reader is back before the fence is, and
+    another comes that has heard of neither."""
     writer, other, _ = replicas
+    late = Replica(valkey.url)
     await everywhere(replicas, b"old")
     link = writer.store.redis.link
     sends: list[int] = []
@@ -288,6 +318,8 @@ async def test_a_script_that_went_missing_does_not_let_the_announcement_go_first
         if len(sends) == 1:
             await until(lambda: other.copy() is None)
             assert Tier.REDIS is await other.tier()
+            await late.feed.proven()
+            assert (Tier.REDIS, b"old") == (await late.tier(), late.copy())
         return replies
 
     valkey.ask("SCRIPT", "FLUSH")
@@ -296,8 +328,9 @@ async def test_a_script_that_went_missing_does_not_let_the_announcement_go_first
         monkeypatch.setattr(one.feed, "_renew_every", 3600.0)
     monkeypatch.setattr(link, "_send", sent)
     fence = await writer.store.fence(ADA)
-    assert Reason.FENCED is await other.tier()
+    assert (Reason.FENCED, Reason.FENCED) == (await other.tier(), await late.tier())
     await writer.store.settle(fence, ADA)
+    await late.store.close()
     assert len(sends) > 1
 
 
