@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from proxy.core.settings import Access, Answer, Introspect, Lookup, Route, Settings
+from proxy.core.revoking import Revoke
+from proxy.core.settings import Access, Answer, Introspect, Literal, Lookup, Route, Settings, Write
 
 # Words of field names that say how to find a person.
 _PERSONAL = frozenset(
@@ -14,6 +15,8 @@ _PERSONAL = frozenset(
         *("birthday", "birthdate", "dob", "birth", "iban", "tax"),
     }
 )
+# Last segments of paths where a password is shown, not changed.
+_LOGIN = re.compile(r"(?i)log[_-]?[io]n|sign[_-]?in|tokens?|sessions?|authenticate")
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 # From whom a route keeps the shared copy; `caller` shares none.
 _STRICTER = (Access.ANYONE, Access.UNSET, Access.TOKEN, Access.OWNER)
@@ -31,6 +34,7 @@ def dangers(settings: Settings) -> Iterator[str]:
     yield from _own_copies(settings)
     yield from _unequal(settings)
     yield from _callers(settings)
+    yield from _logins(settings)
 
 
 def _lookups(settings: Settings, view: str) -> list[Route]:
@@ -77,6 +81,19 @@ def _callers(settings: Settings) -> Iterator[str]:
             yield (
                 f"{route.name}: shows {', '.join(found)} to every caller whom the service answers; {way}, or "
                 "give answer: upstream, unless the service shows them to all of its callers"
+            )
+
+
+def _logins(settings: Settings) -> Iterator[str]:
+    """A password in the body of a write is taken for a new one."""
+    for route in settings.routes if settings.tokens is not None and settings.revoking.passwords else ():
+        last = route.template.segments[-1] if route.template.segments else None
+        says_nothing = isinstance(route.action, Write) and route.action.revoke is Revoke.AUTO
+        if says_nothing and isinstance(last, Literal) and _LOGIN.fullmatch(last.text):
+            yield (
+                f"{route.name}: looks like a login, and a password in the body of a write is taken for a new "
+                "one: the service is asked again about all tokens that the user had; give revoke: none, or "
+                "pass: true where a login changes no user"
             )
 
 

@@ -85,6 +85,26 @@ def test_routes_of_one_view_with_different_access() -> None:
     ] == told(BY_ID % ("users", "token") + AGAIN % ("users", "owner") + weak)
 
 
+@pytest.mark.parametrize(
+    ("route", "warned"),
+    [
+        ("{match: 'POST /auth/login', write: {evict: [{id: response.user.id}]}}", True),
+        ("{match: 'POST /v1/sign-in', write: {evict: [{id: response.id}]}}", True),
+        ("{match: 'POST /auth/login', write: {evict: [{id: response.id}], revoke: none}}", False),
+        ("{match: 'POST /auth/login', write: {revoke: user}}", False),
+        ("{match: 'POST /auth/login', pass: true}", False),
+        ("{match: 'POST /auth/password', write: {evict: [{id: token}]}}", False),
+        ("{match: 'POST /on/{login}', write: {evict: [{username: path.login}]}}", False),
+    ],
+)
+def test_a_login_that_would_end_tokens(route: str, *, warned: bool) -> None:
+    """Its body holds a password, as that of a change of passwords does."""
+    (told_,) = told(f"  - {route}\n") or [""]
+    assert warned == ("looks like a login" in told_)
+    ignored = (HEAD + f"  - {route}\n").replace("tokens: {}", "tokens: {}\nrevoking: {passwords: ignore}")
+    assert [] == list(dangers(parse(ignored.encode(), "r.yaml", {"JWT_SECRET": "s" * 64})))
+
+
 def test_check_tells_them(tmp_path: Path) -> None:
     """Together with what else is suspicious."""
     file = tmp_path / "r.yaml"
