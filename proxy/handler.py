@@ -122,9 +122,15 @@ class EdgeServer:
 
     @property
     def figures(self) -> dict[str, int]:
-        """The clients' connections now."""
+        """The clients' connections now, and what waits in all connections."""
         busy = sum(client.busy for client in self.connections)
-        return {"limit": self.limits.connections, "busy": busy, "idle": len(self.connections) - busy}
+        return {
+            "limit": self.limits.connections,
+            "busy": busy,
+            "idle": len(self.connections) - busy,
+            "waiting_bytes": self.waiting.count,
+            "waiting_bytes_limit": self.waiting.limit,
+        }
 
     def closed(self, client: Client) -> None:
         """Counts it no more."""

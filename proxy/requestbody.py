@@ -60,11 +60,13 @@ class RequestBody:
         "awaited",
         "complete",
         "error",
+        "waiting",
     )
 
     def __init__(self, source: Source, length: int | None, limits: LimitSettings, *, awaited: bool) -> None:
         self._source: Source | None = source
-        self._share = Share(source.waiting)
+        self.waiting = source.waiting
+        self._share = Share(self.waiting)
         self._limits = limits
         self._chunks = Chunks() if length is None else None
         self._left = length or 0

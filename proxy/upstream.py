@@ -27,14 +27,10 @@ from proxy.core.trailers import trailer_section
 from proxy.dialing import Dialer
 from proxy.pool import Pool
 from proxy.tunnel import Switch
-from proxy.waiting import Waiting
+from proxy.waiting import LARGEST, Waiting
 
 # RFC 9110 §9.2.1: what may be asked twice when nobody knows whether the first was heard.
 _REPEATABLE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-# For an upstream of its own, which shares its memory with no client.
-LARGEST: Final = 2**63
 
 
 class HttpUpstream:
@@ -212,6 +208,7 @@ class Content:
         self._pool = pool
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
+        self.waiting = connection.waiting
         # the lines behind the content, when it has been read
         self.trailers: RawHeaders = ()
 

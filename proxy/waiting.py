@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
+
+# Of what shares its memory with no client.
+LARGEST: Final = 2**63
 
 
 class Waiting:

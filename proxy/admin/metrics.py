@@ -60,7 +60,11 @@ _FEED = {
 
 # Of each kind of connection: name → (help, what /stats calls it).
 _CONNECTIONS = {
-    "client": {"connection_limit": ("Connections that clients may have open.", "limit")},
+    "client": {
+        "connection_limit": ("Connections that clients may have open.", "limit"),
+        "waiting_bytes": ("Bytes that wait for a slow client, or a slow service.", "waiting_bytes"),
+        "waiting_bytes_limit": ("Bytes that may wait before requests get 503.", "waiting_bytes_limit"),
+    },
     "upstream": {
         "connection_limit": ("Connections to upstream that there may be.", "limit"),
         "waiting_requests": ("Requests that wait for a connection to upstream.", "waiting"),

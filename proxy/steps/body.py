@@ -1,4 +1,7 @@
-"""Reading a body up to a limit, and giving it back whole where it goes over."""
+"""Reading a body up to a limit, and giving it back whole where it goes over.
+
+What is held of it counts with what waits in the connections that it comes from.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,10 @@ from typing import Any
 
 from proxy.core.headers import Headers, RawHeaders
 from proxy.core.model import Reply
+from proxy.waiting import LARGEST, Share, Waiting
+
+# Of bodies that come from no connection.
+_NOBODYS = Waiting(LARGEST)
 
 
 class Rest:
@@ -15,9 +22,10 @@ class Rest:
     To be closed where it is not read to its end.
     """
 
-    def __init__(self, read: list[bytes], body: AsyncIterator[bytes]) -> None:
+    def __init__(self, read: list[bytes], body: AsyncIterator[bytes], share: Share | None = None) -> None:
         self._read = read
         self._body = body
+        self._share = share
 
     def __aiter__(self) -> Rest:
         return self
@@ -25,6 +33,7 @@ class Rest:
     async def __anext__(self) -> bytes:
         if self._read:
             return self._read.pop(0)
+        self._share = None
         return await self._body.__anext__()
 
     @property
@@ -35,6 +44,7 @@ class Rest:
     async def aclose(self) -> None:
         """Gives the connection back, or closes it."""
         self._read.clear()
+        self._share = None
         await close(self._body)
 
 
@@ -51,6 +61,10 @@ def trailers_of(body: Any) -> RawHeaders:
     return lines
 
 
+def _share(body: Any) -> Share:
+    return Share(getattr(body, "waiting", _NOBODYS))
+
+
 async def read(reply: Reply, limit: int) -> bytes | Rest:
     """The whole body if it has at most `limit` bytes, else an iterator over all of it.
 
@@ -65,12 +79,12 @@ async def read(reply: Reply, limit: int) -> bytes | Rest:
     if length is not None and length.isdecimal() and int(length) > limit:
         return Rest([], body)
     chunks: list[bytes] = []
-    size = 0
+    share = _share(body)
     async for chunk in body:
         chunks.append(chunk)
-        size += len(chunk)
-        if size > limit:
-            return Rest(chunks, body)
+        share.hold(share.held + len(chunk))
+        if share.held > limit:
+            return Rest(chunks, body, share)
     return b"".join(chunks)
 
 
@@ -88,6 +102,7 @@ class Tee:
         self.limit = limit
         self._chunks: list[bytes] = []
         self._size = 0
+        self._share = _share(body)
 
     def __aiter__(self) -> Tee:
         return self
@@ -97,8 +112,10 @@ class Tee:
         self._size += len(chunk)
         if self._size <= self.limit:
             self._chunks.append(chunk)
+            self._share.hold(self._size)
         else:
             self._chunks.clear()
+            self._share.hold(0)
         return chunk
 
     async def taken(self, length: int = 0) -> AsyncIterator[bytes]:

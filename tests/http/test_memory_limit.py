@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from proxy.core.edgesettings import EdgeSettings, LimitSettings
 from proxy.core.model import Reply, Request
 from proxy.core.settings import UpstreamSettings
 from proxy.handler import EdgeServer, Line
+from proxy.steps import body as bodies
 from proxy.upstream import HttpUpstream
 from proxy.waiting import Share, Waiting
 from tests.contract.kit import until
+from tests.http.test_connection_figures import metric, told
 from tests.http.test_forwarding import Wire, scripted
+from tests.walk import bench
 
 LIMIT = 300_000
 GET = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
@@ -170,3 +175,97 @@ async def test_the_limit_is_that_of_the_settings_in_force() -> None:
     assert edge.waiting.full
     edge.follow(line(8))
     assert (False, 7) == (edge.waiting.full, edge.waiting.count)
+
+
+WHOLE = 700_000
+ROUTES = """\
+version: 1
+upstream: {url: "{stub}"}
+user: {max_size: 1MiB}
+views: {users: {ttl: 60s}}
+limits: {memory: 1MiB}
+routes:
+  - {match: "GET /users/{id:int}", lookup: {by: id, view: users}, access: anyone}
+  - {match: "GET /kept/{any:path}", resource: {}}
+"""
+
+
+@pytest.mark.parametrize("path", ["/kept/%d", "/users/%d"])
+async def test_what_is_read_whole_counts(path: str, tmp_path: Path) -> None:
+    """Bodies that are to be stored, or looked into, wait for their end; counters and metrics show it."""
+    go_on = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Cache-Control": "max-age=60", "Content-Length": str(WHOLE)})
+        await answer.prepare(request)
+        await answer.write(bytes(WHOLE - 1))
+        await go_on.wait()
+        await answer.write(b"\0")
+        return answer
+
+    upstream = web.Application()
+    upstream.router.add_get("/{any:.*}", slow)
+    async with bench(routes=ROUTES, tmp_path=tmp_path, upstream=upstream) as at:
+        waiting = at.app.server.waiting
+        asked = [asyncio.ensure_future(at.get(path % number)) for number in (1, 2)]
+        await until(lambda: waiting.count >= 2 * (WHOLE - 1))
+        refused = await at.get(path % 3)
+        assert (503, "1") == (refused.status, refused.headers["Retry-After"])
+        now = (await told(at))["client"]
+        assert (waiting.count, 1024 * 1024) == (now["waiting_bytes"], now["waiting_bytes_limit"])
+        assert now["waiting_bytes"] == await metric(at, "client_waiting_bytes")
+        assert 1024 * 1024 == await metric(at, "client_waiting_bytes_limit")
+        go_on.set()
+        assert [WHOLE, WHOLE] == [len((await one).body) for one in asked]
+        assert 0 == waiting.count
+
+
+async def test_a_copy_of_a_written_body_counts(tmp_path: Path) -> None:
+    """What is kept of an upload for the users in it, until it has passed."""
+    go_on = asyncio.Event()
+
+    async def taking(request: web.Request) -> web.Response:
+        return web.Response(text=str(len(await request.read())))
+
+    async def sent() -> AsyncIterator[bytes]:
+        yield bytes(300_000)
+        await go_on.wait()
+        yield b"\0"
+
+    upstream = web.Application(client_max_size=2**30)
+    upstream.router.add_put("/{any:.*}", taking)
+    async with bench(routes=ROUTES, tmp_path=tmp_path, upstream=upstream) as at:
+        waiting = at.app.server.waiting
+        asked = asyncio.ensure_future(at.session.put(at.url + "/users/1", data=sent()))
+        await until(lambda: waiting.count >= 300_000)
+        go_on.set()
+        assert "300001" == await (await asked).text()
+        await until(lambda: waiting.count == 0)
+
+
+async def test_what_is_too_large_to_be_read_whole_counts_until_it_has_passed() -> None:
+    """The beginning that was read goes out first, piece by piece."""
+    waiting = Waiting(10)
+
+    class Pieces:
+        def __init__(self) -> None:
+            self.waiting = waiting
+            self.left = [b"12", b"34", b"5"]
+
+        def __aiter__(self) -> Pieces:
+            return self
+
+        async def __anext__(self) -> bytes:
+            if not self.left:
+                raise StopAsyncIteration
+            return self.left.pop(0)
+
+    rest = await bodies.read(Reply(200, "", (), Pieces()), 3)
+    assert isinstance(rest, bodies.Rest)
+    assert 4 == waiting.count
+    assert b"12345" == b"".join([piece async for piece in rest])
+    assert 0 == waiting.count
+    rest = await bodies.read(Reply(200, "", (), Pieces()), 3)
+    assert isinstance(rest, bodies.Rest)
+    await rest.aclose()
+    assert 0 == waiting.count
