@@ -205,7 +205,10 @@ class Client(Duplex):
             self._walk(head)
             return False
         transport.write(answer)
-        self.passed(keep_alive=True)
+        if self._buffer:
+            self.passed(keep_alive=True)
+        else:
+            self._arm(self._host.limits.idle_timeout, self.close)
         return True
 
     def _walk(self, head: bytes) -> None:

@@ -15,8 +15,9 @@ from typing import Final, Protocol
 
 from proxy.core.cachecontrol import LARGEST
 from proxy.core.keys import key_value
-from proxy.core.model import Entry, Ref
+from proxy.core.model import Ref
 from proxy.core.offers import Grant
+from proxy.core.packed import Packed
 from proxy.core.ports import Glance
 from proxy.core.routing import Router
 from proxy.core.settings import Lookup, Settings
@@ -32,7 +33,7 @@ MOST_TARGETS: Final = 20_000
 _LINE: Final = re.compile(rb"GET (/[!-\"$-~]*) HTTP/1\.1")
 _TARGET_AT: Final = len(b"GET  HTTP/1.1")
 
-Look = Callable[[Ref, Callable[[Entry | None], None]], Glance | None]
+Look = Callable[[Ref, Callable[[Packed | None], None]], Glance | None]
 
 
 class Asker(Protocol):
@@ -64,9 +65,9 @@ class _Pending:
         self._head = head
         self._right = right
 
-    def found(self, entry: Entry | None) -> None:
+    def found(self, copy: Packed | None) -> None:
         """That is what the store has."""
-        answer = None if entry is None else self._forms.answer(self._right.grant, entry)
+        answer = None if copy is None else self._forms.answer(self._right.grant, copy)
         if self._asker.given(self._head, answer) and answer is not None:
             self._right.tally.count += 1
 
@@ -128,16 +129,16 @@ class Forms:
     def ask(self, head: bytes, form: Form, asker: Asker) -> Glance | None:
         """Looks for the answer, which `asker` is `given` later; None: walk at once."""
         line, rights = form
-        known = self._targets.get(line) or self._read(line)
-        if known is None or len(head) > self._most or not self._serving():
+        known = self._targets.get(line)
+        target = known or self._read(line)
+        if target is None or len(head) > self._most or not self._serving():
             return None
-        route, ref = known
-        right = rights.get(route)
+        right = rights.get(target[0])
         if right is None:
             return None
-        glance = self._look(ref, _Pending(self, asker, head, right).found)
-        if glance is not None and self._keeps and line not in self._targets:
-            self._targets[line] = known
+        glance = self._look(target[1], _Pending(self, asker, head, right).found)
+        if known is None and glance is not None and self._keeps:
+            self._targets[line] = target
             if len(self._targets) > MOST_TARGETS:
                 del self._targets[next(iter(self._targets))]
         return glance
@@ -157,13 +158,13 @@ class Forms:
         kept = key_value(self._user, action.by, value) if isinstance(value, str) else None
         return None if kept is None else (match.route.name, Ref(action.by, kept, action.view))
 
-    def answer(self, grant: Grant, entry: Entry) -> bytes | None:
+    def answer(self, grant: Grant, copy: Packed) -> bytes | None:
         """The copy as the walk would give it now; None: walk."""
         now = time()
-        if entry.status != 200 or not entry.stored <= now < entry.expires <= entry.stored + LARGEST:
+        if copy.status != 200 or not copy.stored <= now < copy.expires <= copy.stored + LARGEST:
             return None
         # As late as can be: what has ended meanwhile counts.
         if not grant.good(now):
             return None
-        text = self._heads.answer(entry, now)
+        text = self._heads.answer(copy, now)
         return None if text is None or self._wanted() else text

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from proxy.core.headers import Headers, RawHeaders
-from proxy.core.model import Entry, Outcome, Request, XCache
+from msgspec.structs import replace
+
+from proxy.core.headers import Headers
+from proxy.core.model import Outcome, Request, XCache
+from proxy.core.packed import Line, Packed, spelled
 from proxy.core.replies import finished, from_entry
 from proxy.readytext import BETWEEN, HOLE, parts_of
 
@@ -15,13 +18,13 @@ MOST: Final = 1024
 # Lines whose values differ from copy to copy where the others are the same, as they are spelled mostly. One
 # that is spelled otherwise only makes a kind of its own.
 _MOVING: Final = frozenset(
-    spelled
+    spelled(one)
     for name in (b"Date", b"ETag", b"Etag", b"Last-Modified", b"Expires")
-    for spelled in (name, name.lower())
+    for one in (name, name.lower())
 )
 _PLAIN: Final = Request("GET", "/", Headers(()))
 
-_Kind = tuple[RawHeaders, int]
+_Kind = tuple[tuple[Line, ...], int]
 
 
 class Heads:
@@ -32,29 +35,29 @@ class Heads:
         # Around the values that move: before the Age, and behind the ttl.
         self._kinds: dict[_Kind, tuple[list[bytes], list[bytes]] | None] = {}
 
-    def answer(self, entry: Entry, now: float) -> bytes | None:
+    def answer(self, copy: Packed, now: float) -> bytes | None:
         """A fresh copy as a hit at `now`; None where its head is none that hits have here."""
-        headers, body = entry.headers, entry.body
+        lines, body = copy.headers, copy.body
         moving: list[bytes] = []
-        masked: list[tuple[bytes, bytes]] | None = None
-        for at, line in enumerate(headers):
-            if line[0] in _MOVING:
+        masked: list[Line] | None = None
+        for at, line in enumerate(lines):
+            if isinstance(line, tuple) and line[0] in _MOVING:
                 if masked is None:
-                    masked = list(headers)
+                    masked = list(lines)
                 masked[at] = (line[0], HOLE)
                 moving.append(line[1])
-        kind = (headers if masked is None else tuple(masked), len(body))
+        kind = (lines if masked is None else tuple(masked), len(body))
         try:
             pieces = self._kinds[kind]
         except KeyError:
-            pieces = self._made(kind, entry, len(moving))
+            pieces = self._made(kind, copy, len(moving))
         if pieces is None:
             return None
         before, after = pieces
         start = before[0]
         for number, value in enumerate(moving, 1):
             start += value + before[number]
-        age, ttl = entry.age + int(now - entry.stored), int(entry.expires - now)
+        age, ttl = copy.age + int(now - copy.stored), int(copy.expires - now)
         if len(after) == 1:
             return b"%b%d%b%d%b%b" % (start, age, BETWEEN, ttl, after[0], body)
         return b"%b%d%b%d%b%b%b%b" % (
@@ -68,22 +71,15 @@ class Heads:
             body,
         )
 
-    def _made(self, kind: _Kind, entry: Entry, holes: int) -> tuple[list[bytes], list[bytes]] | None:
-        copy = Entry(
-            user_id=entry.user_id,
-            status=200,
-            headers=kind[0],
-            body=entry.body,
-            stored=0.0,
-            expires=1.0,
-            dead=1.0,
-        )
-        hit = Outcome(x_cache=XCache.HIT, ttl=1)
-        parts = parts_of(finished(from_entry(_PLAIN, copy, 0.0), hit))
+    def _made(self, kind: _Kind, copy: Packed, holes: int) -> tuple[list[bytes], list[bytes]] | None:
+        entry = replace(copy, headers=kind[0], stored=0.0, expires=1.0, dead=1.0, age=0).entry()
         pieces = None
-        if parts is not None:
-            before = parts[0].split(HOLE)
-            pieces = (before, parts[1]) if len(before) == holes + 1 else None
+        if entry is not None:
+            hit = Outcome(x_cache=XCache.HIT, ttl=1)
+            parts = parts_of(finished(from_entry(_PLAIN, entry, 0.0), hit))
+            if parts is not None:
+                before = parts[0].split(HOLE)
+                pieces = (before, parts[1]) if len(before) == holes + 1 else None
         if len(self._kinds) >= MOST:
             self._kinds.clear()
         self._kinds[kind] = pieces

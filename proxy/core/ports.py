@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from proxy.core.model import Batch, Entry, Evicted, Fence, Found, Looked, Reason, Ref, Reply, Request, Ticket
 from proxy.core.offers import HeldEntry
+from proxy.core.packed import Packed
 
 
 class Glance(Protocol):
@@ -67,7 +68,7 @@ class Store(Protocol):
         """The id that an alias leads to, unproven, or None where nobody knows; an id leads to itself."""
         ...
 
-    def glance(self, ref: Ref, done: Callable[[Entry | None], None]) -> Glance | None:
+    def glance(self, ref: Ref, done: Callable[[Packed | None], None]) -> Glance | None:
         """Looks where `get` would have to ask another process: `done` gets what it would find, or None where
         only `get` can tell. Returns None, and calls nobody, where nothing is to be had in this way.
         """

@@ -7,8 +7,8 @@ from typing import Protocol
 import msgspec
 
 from proxy.core.model import ENTRY_ENCODER, ENTRY_VERSION, Entry, Reason, Ref
+from proxy.core.packed import Packed, pack, unpack
 from proxy.core.resourcekeys import is_resource
-from proxy.store.packed import pack, unpack
 
 SEQ_KEY = "user:seq"
 EPOCH_KEY = "user:epoch"
@@ -141,11 +141,17 @@ def encode(entry: Entry) -> bytes:
 
 def decode(blob: bytes) -> Entry | None:
     """The answer, or None for bytes that are not one of this version."""
+    copy = peek(blob)
+    return None if copy is None else copy.entry()
+
+
+def peek(blob: bytes) -> Packed | None:
+    """The same, with its lines and keys still as they are written down."""
     try:
-        entry = unpack(blob)
+        copy = unpack(blob)
     except _UNREADABLE:
         return None
-    return entry if entry.version == ENTRY_VERSION else None
+    return copy if copy.version == ENTRY_VERSION else None
 
 
 def encode_nobody(ref: Ref, entry: Entry, seal: Seal = PLAIN, key: str = "") -> bytes:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from proxy.core.errors import StoreError
 from proxy.core.keeping import Keeping
 from proxy.core.model import Entry, Ref
+from proxy.core.packed import Packed
 from proxy.store import codec
 from proxy.store.link import Link
 from proxy.store.memory import MemoryStore
@@ -21,7 +22,7 @@ from proxy.store.mux import Asked, Wire
 from proxy.store.patience import LATE
 from proxy.store.recovery import Recovery
 
-Done = Callable[[Entry | None], None]
+Done = Callable[[Packed | None], None]
 
 # A look in so many is left to the walk, which takes the copy into memory: what is asked for often gets there.
 TAKEN_IN: Final = 64
@@ -29,6 +30,7 @@ TAKEN_IN: Final = 64
 MOST_LEADS: Final = 20_000
 # Any value of so many letters is short enough, however they are encoded.
 _SHORT: Final = codec.LONGEST_VALUE // 4
+_USER: Final = codec.user_key("").encode()
 _EPOCH: Final = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (
     len(codec.EPOCH_KEY),
     codec.EPOCH_KEY.encode(),
@@ -130,12 +132,12 @@ class _Round(Asked):
             _tell(one, None)
 
 
-def _tell(glance: Glance, entry: Entry | None) -> None:
+def _tell(glance: Glance, copy: Packed | None) -> None:
     done, glance.done = glance.done, None
     if done is None:
         return
     try:
-        done(entry)
+        done(copy)
     except Exception as error:  # noqa: BLE001 - the others of the round are not to suffer for it
         loop = asyncio.get_running_loop()
         loop.call_exception_handler({"message": "a look was not taken", "exception": error})
@@ -177,21 +179,11 @@ class Glances:
 
         Returns None where only the walk can tell, and `done` is then not called.
         """
-        mux, memory, value = self.link.mux, self._memory, ref.value
-        # What is not watched yet, is away or is being written here is the walk's, and so is a copy that
-        # memory has, or has room for.
-        if (
-            mux is None
-            or self.recovery.down
-            or self.recovery.watcher is None
-            or memory.fences.standing
-            or not memory.full
-            or not 0 < len(value) <= _SHORT
-            or not value.isascii()
-        ):
+        value = ref.value
+        if not 0 < len(value) <= _SHORT or not value.isascii():
             return None
-        wire = mux.wire
-        if wire is None or not wire.usable:
+        # Once for all of a tick: these are sent, or not, as it is at its end.
+        if not self._waiting and self._wire() is None:
             return None
         alias = None
         if ref.key != "id":
@@ -200,25 +192,35 @@ class Glances:
             if lead is None:
                 return None
             value = lead
-        if memory.has(value, ref.slot):
+        if self._memory.has(value, ref.slot):
             return None
         self._turn += 1
         if self._turn % TAKEN_IN == 0:
             return None
-        glance = Glance(value, self._field(ref.slot), alias, done)
+        glance = Glance(value, self._fields.get(ref.slot) or self._field(ref.slot), alias, done)
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._send)
         self._waiting.append(glance)
         return glance
 
+    def _wire(self) -> Wire | None:
+        """The connection. None: all is the walk's, as the store is not watched yet or away, as this process
+        writes, or as memory has room for whatever is found.
+        """
+        mux, memory, recovery = self.link.mux, self._memory, self.recovery
+        if mux is None or recovery.down or recovery.watcher is None:
+            return None
+        if memory.fences.standing or not memory.full:
+            return None
+        wire = mux.wire
+        return wire if wire is not None and wire.usable else None
+
     def _send(self) -> None:
         """All that was asked for in this tick."""
-        glances, self._waiting = (
-            [one for one in self._waiting if one.done is not None],
-            [],
-        )
-        wire = None if self.link.mux is None else self.link.mux.wire
-        if wire is None or not wire.usable:
+        glances = [one for one in self._waiting if one.done is not None]
+        self._waiting = []
+        wire = self._wire()
+        if wire is None:
             for one in glances:
                 _tell(one, None)
             return
@@ -227,21 +229,19 @@ class Glances:
             if one.alias is not None:
                 name = codec.alias_key(*one.alias).encode()
                 packed.append(b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name))
-            key = codec.user_key(one.user_id).encode()
+            key = _USER + one.user_id.encode()
             packed.append(b"*4\r\n$5\r\nHMGET\r\n$%d\r\n%b\r\n%b" % (len(key), key, one.field.asked))
         packed.append(_EPOCH)
         if glances:
             wire.post(packed, _Round(self, glances, wire), now=True)
 
     def _field(self, slot: str) -> _Field:
-        field = self._fields.get(slot)
-        if field is None:
-            name = codec.slot_field(self._keeping.placed(Ref("id", "", slot)).slot)
-            # One for each view; the slots of tokens are never asked for here.
-            field = self._fields[slot] = _Field(name)
+        name = codec.slot_field(self._keeping.placed(Ref("id", "", slot)).slot)
+        # One for each view; the slots of tokens are never asked for here.
+        field = self._fields[slot] = _Field(name)
         return field
 
-    def read(self, glance: Glance, lead: Any, values: Any, epoch: bytes) -> Entry | None:
+    def read(self, glance: Glance, lead: Any, values: Any, epoch: bytes) -> Packed | None:
         """The copy, if all that `RedisStore.get` asks of one holds."""
         if not isinstance(values, list) or values[1] is not None or not isinstance(values[0], bytes):
             return None
@@ -252,12 +252,12 @@ class Glances:
         blob = values[0]
         if self._seal is not codec.PLAIN:
             blob = self._seal.open(codec.user_key(user_id), glance.field.name, blob)
-        entry = codec.decode(blob)
-        if entry is None or entry.user_id != user_id or entry.epoch.encode() != epoch:
+        copy = codec.peek(blob)
+        if copy is None or copy.user_id != user_id or copy.epoch.encode() != epoch:
             return None
-        if alias is not None and entry.keys.get(alias[0]) != alias[1]:
+        if alias is not None and not copy.proves(*alias):
             return None
-        return entry if entry.dead > self._now() else None
+        return copy if copy.dead > self._now() else None
 
     def __repr__(self) -> str:
         return f"Glances({len(self._waiting)} waiting)"

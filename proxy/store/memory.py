@@ -9,6 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from proxy.core.model import Batch, Entry, Evicted, Fence, Found, Looked, Reason, Ref, Ticket
+from proxy.core.packed import Packed
 from proxy.store.cutoffs import Cutoffs, outdated
 from proxy.store.fences import new_fence
 from proxy.store.held import Memory
@@ -47,7 +48,7 @@ class MemoryStore(Memory):
         user = self._users.get(user_id)
         return user is not None and slot in user.slots
 
-    def glance(self, ref: Ref, done: Callable[[Entry | None], None]) -> None:
+    def glance(self, ref: Ref, done: Callable[[Packed | None], None]) -> None:
         """See Store; what is not here is nowhere."""
 
     def resize(self, max_resource_bytes: int) -> None:

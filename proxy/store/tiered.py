@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from proxy.core.errors import StoreError
 from proxy.core.model import Absent, Batch, Entry, Evicted, Fence, Found, Looked, Reason, Ref, Ticket
+from proxy.core.packed import Packed
 from proxy.core.ports import Membership
 from proxy.store.bracket import Bracket
 from proxy.store.glances import Glance, Glances
@@ -110,7 +111,7 @@ class TieredStore:
                 self.memory.put(ref, looked.entry, local)
         return looked
 
-    def glance(self, ref: Ref, done: Callable[[Entry | None], None]) -> Glance | None:
+    def glance(self, ref: Ref, done: Callable[[Packed | None], None]) -> Glance | None:
         """See Store."""
         return self.glances.ask(ref, done)
 

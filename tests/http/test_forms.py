@@ -281,7 +281,9 @@ async def test_an_alias_proves_itself(valkey: Valkey) -> None:
         assert b"X-Cache: HIT" not in await not_slim(at, c, get(target))
 
 
-@pytest.mark.parametrize("damage", ["garbage", "type", "another", "epoch", "epoch-type", "gone", "dead"])
+@pytest.mark.parametrize(
+    "damage", ["garbage", "number", "type", "another", "epoch", "epoch-type", "gone", "dead"]
+)
 async def test_what_is_not_a_plain_hit_is_walked(valkey: Valkey, damage: str) -> None:
     """And mended there, as ever: the client gets upstream's answer."""
     async with crowded(valkey) as at, client(at) as c:
@@ -289,6 +291,10 @@ async def test_what_is_not_a_plain_hit_is_walked(valkey: Valkey, damage: str) ->
         match damage:
             case "garbage":
                 valkey.ask("HSET", "user:id:1", place(valkey, 1), b"\x91")
+            case "number":
+                parts = msgspec.msgpack.decode(valkey.ask("HGET", "user:id:1", place(valkey, 1)))
+                parts[6] = [99]
+                valkey.ask("HSET", "user:id:1", place(valkey, 1), msgspec.msgpack.encode(parts))
             case "type":
                 valkey.ask("SET", "user:id:1", b"x")
             case "another":

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.core import packed
 from proxy.core.model import Entry
-from proxy.store import codec, packed
+from proxy.store import codec
 
 LINES = st.tuples(
     st.sampled_from([*packed._NAMES, b"X-Other", b""]),

@@ -35,7 +35,7 @@ _LINES: Final = (
 )
 
 # A number names a line, or the name of one; so it is with the names of keys.
-_Line = int | tuple[int | bytes, bytes]
+Line = int | tuple[int | bytes, bytes]
 _CODES: Final[dict[object, int]] = {
     told: code for table in (_KEYS, _NAMES, _LINES) for code, told in enumerate(table)
 }
@@ -44,8 +44,8 @@ _NAME: Final[dict[int | bytes, bytes]] = dict(enumerate(_NAMES))
 _LINE: Final = dict(enumerate(_LINES))
 
 
-class _Packed(msgspec.Struct, frozen=True, array_like=True):
-    """The fields of an Entry."""
+class Packed(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The fields of an Entry, as they lie there. Of most looks nothing more is read; see ports.Copy."""
 
     version: int
     epoch: str
@@ -53,16 +53,43 @@ class _Packed(msgspec.Struct, frozen=True, array_like=True):
     keys: dict[int | str, str]
     active: bool | None
     status: int
-    headers: tuple[_Line, ...]
+    headers: tuple[Line, ...]
     body: bytes
     stored: float
     expires: float
     dead: float
     age: int
 
+    def proves(self, key: str, value: str) -> bool:
+        """Whether the answer carries that alias."""
+        return self.keys.get(_CODES.get(key, key)) == value
+
+    def entry(self) -> Entry | None:
+        """The answer, or None where a number names nothing."""
+        try:
+            keys = {one if isinstance(one, str) else _KEY[one]: value for one, value in self.keys.items()}
+            lines = tuple([_LINE[one] if isinstance(one, int) else _line(*one) for one in self.headers])
+        except LookupError:
+            return None
+        return Entry(
+            version=self.version,
+            epoch=self.epoch,
+            user_id=self.user_id,
+            keys=keys,
+            active=self.active,
+            status=self.status,
+            headers=lines,
+            body=self.body,
+            stored=self.stored,
+            expires=self.expires,
+            dead=self.dead,
+            age=self.age,
+        )
+
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(_Packed).decode
+unpack: Final = msgspec.msgpack.Decoder(Packed).decode
+"""What `pack` made. Raises MsgspecError, ValueError or RecursionError where it is no such thing."""
 
 
 def pack(entry: Entry) -> bytes:
@@ -75,23 +102,9 @@ def pack(entry: Entry) -> bytes:
     return _encode((*whose, entry.body, entry.stored, entry.expires, entry.dead, entry.age))
 
 
-def unpack(blob: bytes) -> Entry:
-    """The answer. Raises MsgspecError, ValueError, RecursionError or LookupError where it is none."""
-    packed = _decode(blob)
-    return Entry(
-        version=packed.version,
-        epoch=packed.epoch,
-        user_id=packed.user_id,
-        keys={name if isinstance(name, str) else _KEY[name]: value for name, value in packed.keys.items()},
-        active=packed.active,
-        status=packed.status,
-        headers=tuple([_LINE[one] if isinstance(one, int) else _line(*one) for one in packed.headers]),
-        body=packed.body,
-        stored=packed.stored,
-        expires=packed.expires,
-        dead=packed.dead,
-        age=packed.age,
-    )
+def spelled(name: bytes) -> int | bytes:
+    """How the name of a line is written down."""
+    return _CODES.get(name, name)
 
 
 def _line(name: int | bytes, value: bytes) -> tuple[bytes, bytes]:
