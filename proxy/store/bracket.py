@@ -83,7 +83,7 @@ class Bracket:
         if fence.batch == Batch():
             # Nobody is known yet; what the write turns out to have changed is announced with its outcome.
             return
-        if self.recovery.down:
+        if self.recovery.deaf:
             if self._reject:
                 raise StoreError("the shared store can't be told of this write")
             self._unraised[fence.name] = fence
@@ -191,7 +191,7 @@ class Bracket:
 
     async def _lingers(self, fence: Fence, batch: Batch, seconds: float) -> bool:
         """Whether the shared store was told that the fence stands for so long, and evicts at its end."""
-        if self.recovery.down:
+        if self.recovery.deaf:
             return False
         if fence.batch.unnamed:
             # A note that is shared does not end in time, but does should this process die before.
@@ -224,7 +224,7 @@ class Bracket:
                 self.recovery.failed(error)
 
     async def _lift(self, fence: Fence) -> None:
-        if self.recovery.down:
+        if self.recovery.deaf:
             self._orphans.append(fence)
             return
         try:
@@ -245,7 +245,7 @@ class Bracket:
 
     async def _deliver(self, batch: Batch, fence: Fence) -> Evicted:
         here = self.memory.drop_batch(batch)
-        if self.recovery.down:
+        if self.recovery.deaf:
             self.recovery.pending.add(batch)
             return replace(here, delivered=False)
         try:

@@ -52,11 +52,20 @@ class Recovery:
         """Times that another server process answered."""
         self.watcher: asyncio.Task[None] | None = None
         self._closed = False
+        self._returning = False
 
     @property
     def down(self) -> bool:
         """The shared store is not to be asked."""
         return self.breaker.open
+
+    @property
+    def deaf(self) -> bool:
+        """The shared store is not to be told of writes, but after its return.
+
+        During that it is told at once, or those who never stop writing would keep it away.
+        """
+        return self.breaker.open and not self._returning
 
     def failed(self, error: StoreError, *, write: bool = False) -> None:
         """Counts a failure of the shared store."""
@@ -106,6 +115,17 @@ class Recovery:
             raise
 
     async def _return(self) -> None:
+        self._returning = True
+        try:
+            delivered = await self._catch_up()
+        finally:
+            self._returning = False
+        # Nothing awaits from here on, so no eviction can slip in between.
+        self._back()
+        self.breaker.close()
+        _log.info("the shared store is back, %d evictions were delivered late", delivered)
+
+    async def _catch_up(self) -> int:
         delivered = 0
         # Writes under way are fenced first: what others store from then on is not older than these writes.
         while await self._owed() or len(self.pending):
@@ -118,10 +138,7 @@ class Recovery:
                 self.pending.add(batch)
                 raise
             delivered += len(batch.users) + len(batch.aliases) + batch.everything
-        # Nothing awaits from here on, so no eviction can slip in between.
-        self._back()
-        self.breaker.close()
-        _log.info("the shared store is back, %d evictions were delivered late", delivered)
+        return delivered
 
     async def close(self) -> None:
         """Ends the probe; evictions that are still to be delivered get a last try."""

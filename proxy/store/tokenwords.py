@@ -88,7 +88,7 @@ class TokenWords:
         """See Store."""
         self._memory.revocations.add(token, until, name)
         try:
-            if self._recovery.down:
+            if self._recovery.deaf:
                 raise StoreError("away")
             await self._revocations.revoke((token, until, name))
         except StoreError as error:
@@ -98,7 +98,7 @@ class TokenWords:
 
     async def restore(self, token: str, name: str) -> None:
         """See Store."""
-        told = not self._recovery.down
+        told = not self._recovery.deaf
         try:
             if told:
                 await self._revocations.restore(token, name)
@@ -111,7 +111,7 @@ class TokenWords:
         """See Store."""
         self._memory.cutoffs.add(user_id, before, until, name, sure=sure)
         try:
-            if self._recovery.down:
+            if self._recovery.deaf:
                 raise StoreError("away")
             await self._cutoffs.tell((user_id, before, until, name, sure))
         except StoreError as error:
@@ -124,7 +124,7 @@ class TokenWords:
         """See Store. A provisional word that can't be taken back costs upstream questions, and no more."""
         self._memory.cutoffs.undo(user_id, name)
         try:
-            if not self._recovery.down:
+            if not self._recovery.deaf:
                 await self._cutoffs.restore(user_id, name)
         except StoreError as error:
             self._recovery.failed(error)

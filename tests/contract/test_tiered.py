@@ -11,7 +11,7 @@ import fakeredis
 import pytest
 
 from proxy.core.errors import StoreError
-from proxy.core.model import Absent, Evicted, Found, Looked, Reason, Ref, Ticket, Tier
+from proxy.core.model import Absent, Batch, Evicted, Found, Looked, Reason, Ref, Ticket, Tier
 from proxy.leases import Leases, Loaded, Own
 from proxy.store.memory import MemoryStore
 from proxy.store.redis import RedisStore
@@ -299,6 +299,22 @@ async def test_an_eviction_during_the_return_is_delivered_as_well(tiers: Tiers) 
     on.set()
     await returning
     assert Reason.ABSENT is await tiers.tier()
+
+
+async def test_writes_that_go_on_do_not_keep_the_shared_store_away(tiers: Tiers) -> None:
+    """One that begins during the return tells it at once, and the return is over with those from before."""
+    await tiers.outage()
+    there, on = tiers.shared.hold("evict asked")
+    returning = asyncio.ensure_future(tiers.back())
+    await there.wait()
+    fence = await tiers.store.fence(Batch(("42",)))
+    (raised,) = await tiers.shared.link.run(("HGET", "user:id:42", "fence"))
+    assert raised.startswith(fence.name.encode())
+    assert (await tiers.store.settle(fence, Batch(("42",)))).delivered
+    calls = list(tiers.shared.calls)
+    on.set()
+    await returning
+    assert (False, calls) == (tiers.store.recovery.down, tiers.shared.calls)
 
 
 async def test_a_failed_return_forgets_nothing(tiers: Tiers) -> None:
