@@ -176,7 +176,8 @@ class Verifier:
         subject = user_id(dig(claims, self._settings.subject))
         if subject is None:
             return Rejected(Reason.TOKEN_SUBJECT)
-        exp = float(claims["exp"]) if "exp" in claims else None
+        # Cut off, as the service may do it: a part of a second is no reason to be the last to accept it.
+        exp = float(math.floor(claims["exp"])) if "exp" in claims else None
         spelling = jws.one_spelling(token, header[0])
         whole = digest if spelling == token else token_hash(spelling)
         return Identity(subject, MappingProxyType(claims), exp, whole)
@@ -248,7 +249,8 @@ class Verifier:
             return None
         named = claims.get("aud")
         listed = named if isinstance(named, list) else [named]
-        return None if audience in listed else Reason.TOKEN_AUDIENCE
+        sound = all(isinstance(one, str) for one in listed)
+        return None if sound and audience in listed else Reason.TOKEN_AUDIENCE
 
     def _time_fault(self, identity: Identity, now: float) -> Reason | None:
         """RFC 7519 §4.1.4-6. PyJWT would read the clock itself, so the times are judged here."""

@@ -34,26 +34,41 @@ async def misses(b: Bench, first: int, count: int, client: str = "192.0.2.1") ->
     return found
 
 
-async def test_beyond_the_budget_nothing_is_left_behind(tmp_path: Path) -> None:
+async def test_beyond_the_budget_nothing_is_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Upstream is asked, as without the proxy; neither memory nor Redis has more to hold, and who is there is
     kept: others may be behind that address."""
+    counted: list[str] = []
+    count = Misses.count
+
+    def counting(self: Misses, client: str, budget: int, now: float) -> None:
+        counted.append(client)
+        count(self, client, budget, now)
+
+    monkeypatch.setattr(Misses, "count", counting)
     with Valkey() as valkey:
         async with bench(routes=ROUTES % "", tmp_path=tmp_path, redis=valkey.url) as b:
+            # Whoever is there costs nothing.
+            for user in range(1, 6):
+                await b.get(f"/users/{user}", headers={"X-Forwarded-For": "192.0.2.1"})
             within = await misses(b, 0, 3)
             held = len(valkey.ask("KEYS", "user:username:*"))
             beyond = await misses(b, 100, 5)
 
             assert [(404, "MISS", "absent")] * 3 == within
             assert [(404, "MISS", "too-many-misses")] * 5 == beyond
-            assert (3, 3) == (held, len(valkey.ask("KEYS", "user:username:*")))
+            assert (8, 8) == (held, len(valkey.ask("KEYS", "user:username:*")))
             # What is known is still answered, and so is whoever is there.
             assert "HIT" == (await misses(b, 0, 1))[0][1]
             for x_cache in ("MISS", "HIT"):
-                there = await b.get("/users/5", headers={"X-Forwarded-For": "192.0.2.1"})
+                there = await b.get("/users/6", headers={"X-Forwarded-For": "192.0.2.1"})
                 assert (200, x_cache) == (there.status, there.x_cache)
             assert 5 == b.app.telemetry.stats()["not_stored"]["too-many-misses"]
             # Another client has a budget of its own.
             assert [(404, "MISS", "absent")] * 3 == await misses(b, 200, 3, client="192.0.2.2")
+    # What was beyond it took nothing of the next minute's.
+    assert ["192.0.2.1"] * 3 + ["192.0.2.2"] * 3 == counted
 
 
 async def test_beyond_the_budget_it_may_be_refused(tmp_path: Path) -> None:
@@ -83,6 +98,9 @@ def test_a_budget_fills_again() -> None:
     held.count("b", 3, 0.0)
     held.count("c", 3, 0.0)
     assert (0.0, 0.0) == (held.wait("a", 3, 0.0), held.wait("b", 3, 10_000.0))
+    for _ in range(3):
+        held.count("b", 3, 10_000.0)
+    assert 20.0 == held.wait("b", 3, 10_000.0)
     # A clock that is set back takes nothing away.
     assert 0.0 == held.wait("c", 3, -50.0)
 

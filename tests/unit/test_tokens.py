@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import hmac
+import itertools
 import json
+from datetime import datetime, tzinfo
 from typing import Any
+from unittest import mock
 
 import jwt
 import pytest
@@ -112,6 +115,8 @@ def test_what_pyjwt_writes_is_read() -> None:
         ({"exp": NOW}, NOW, Reason.TOKEN_EXPIRED),
         ({"exp": int(NOW)}, NOW + 1, Reason.TOKEN_EXPIRED),
         ({"exp": 0}, NOW, Reason.TOKEN_EXPIRED),
+        ({"exp": NOW + 0.5}, NOW, Reason.TOKEN_EXPIRED),
+        ({"exp": -0.5}, NOW, Reason.TOKEN_EXPIRED),
         ({"nbf": NOW}, NOW, "42"),
         ({"nbf": NOW}, NOW - 0.1, Reason.TOKEN_NOT_YET),
         ({"iat": NOW}, NOW, "42"),
@@ -166,6 +171,7 @@ def test_times_that_are_no_numbers(literal: str) -> None:
         ({"audience": "a"}, {"aud": "ab"}, Reason.TOKEN_AUDIENCE),
         ({"audience": "a"}, {"aud": ["b"]}, Reason.TOKEN_AUDIENCE),
         ({"audience": "a"}, {"aud": {"a": 1}}, Reason.TOKEN_AUDIENCE),
+        ({"audience": "a"}, {"aud": ["a", 1]}, Reason.TOKEN_AUDIENCE),
         ({"audience": "a"}, {"aud": []}, Reason.TOKEN_AUDIENCE),
         ({"audience": "a"}, {}, Reason.TOKEN_AUDIENCE),
         ({}, {"aud": "a"}, "42"),
@@ -345,6 +351,39 @@ def test_remembered_tokens_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for text in texts:
         subject.verify(text, NOW)
     assert [token_hash(text) for text in texts[1:]] == list(subject._verified)
+
+
+LITERALS = (
+    *("1000000", "999999", "1000001", "1000000.5", "999999.5", "999995", "1000005", "1e6", "-1", "-1e300"),
+    *("1e400", "9" * 400, "true", "null", '"1000001"', "[1]", "{}", '"a"', '["a"]', '["a", 1]', '"A"'),
+    *('"a "', '[["a"]]', '{"a": 1}', '"42"', "42"),
+)
+
+
+@pytest.mark.parametrize("name", ["exp", "nbf", "iat", "iss", "aud", "sub"])
+def test_whatever_is_taken_pyjwt_takes_too(name: str) -> None:
+    """Times, issuer and audience of any type, a member twice: nothing is good here that is not good there."""
+    taken = 0
+    for literal, leeway, party in itertools.product(LITERALS, (0, 5), (None, "a")):
+        text = signed(f'{{"sub":"42","iss":"a","aud":"a","{name}":{literal}}}'.encode())
+        proven = verifier(issuer=party, audience=party, leeway=float(leeway)).verify(text, NOW)
+        if isinstance(proven, Identity):
+            taken += 1
+            checks = {"verify_sub": False, "verify_aud": party is not None}
+            with mock.patch("jwt.api_jwt.datetime", Then):
+                assert jwt.decode(
+                    text, SECRET, ["HS256"], checks, issuer=party, audience=party, leeway=leeway
+                )
+    assert taken
+
+
+class Then(datetime):
+    """The clock that PyJWT reads itself."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Then:
+        """The moment of all tests here."""
+        return cls.fromtimestamp(NOW, tz)
 
 
 PARTS = st.binary(max_size=40).map(b64) | st.sampled_from(token().split(".")) | st.text(max_size=10)
