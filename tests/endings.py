@@ -27,7 +27,7 @@ STANDARD = "/auth/standard"
 POSTED = ("/auth/posted", "/auth/told")
 QUESTIONS = (*PATHS, STANDARD, *POSTED)
 ENDINGS = ("deactivated", "deleted", "password", "logout")
-ROUTES = """version: 1
+COMMON = """version: 1
 user: {keys: {email: {path: email}}, active: is_active}
 views: {users: {ttl: 300s}, introspection: {ttl: 300s}}
 tokens: {secret_env: JWT_SECRET}
@@ -36,12 +36,17 @@ routes:
   - {match: "GET /users/by-email/{email}", lookup: {by: email, view: users}, access: token}
   - {match: "GET /auth/me", introspect: {answer: view, view: users}}
   - {match: "GET /auth/introspect", introspect: {answer: upstream, view: introspection}}
+"""
+ROUTES = (
+    COMMON
+    + """\
   - {match: "GET /auth/standard", introspect: {answer: rfc7662, view: users, fields: []}}
   - {match: "POST /auth/posted", introspect: {answer: rfc7662, view: users, fields: [], caller_ttl: 1h}}
   - {match: "POST /auth/told", introspect: {answer: upstream, view: introspection}}
   - {match: "POST /auth/password", write: {revoke: user}}
   - {match: "POST /auth/logout", write: {revoke: token}}
 """
+)
 
 
 @dataclass

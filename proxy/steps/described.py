@@ -80,14 +80,14 @@ async def described(
     return reply
 
 
-def inactive(x: Exchange) -> Reply:
+def inactive(x: Exchange, action: Introspect) -> Reply:
     """The answer about a token that is provably not good. It never says why, not even in a header field.
 
     Where the token is in no form it is the caller's own proof as well, and a bad one is 401 (RFC 7662 §2.3).
     """
     x.outcome.x_cache, x.outcome.reason = XCache.BYPASS, Reason.TOKEN_INACTIVE
     x.outcome.refused = x.outcome.upstream_status is None
-    if isinstance(x.route.action, Introspect) and x.route.action.form:
+    if action.form:
         return Reply(200, b"OK", HEADERS, INACTIVE)
     return Reply(401, b"Unauthorized", HEADERS + CHALLENGE, INACTIVE)
 
@@ -137,7 +137,7 @@ async def _from_here(
     place = await known(x, action, view, identity)
     if isinstance(place, Reason):
         x.outcome.reason = place
-        return inactive(x) if place in _BAD else None
+        return inactive(x, action) if place in _BAD else None
     if not trusted:
         return None
     ref, found = place

@@ -154,7 +154,7 @@ def _proven(x: Exchange, found: Found) -> Reason | None:
 
 def _refused(x: Exchange, action: Introspect, reason: Reason) -> Reply:
     if action.answer is Answer.RFC7662:
-        return inactive(x)
+        return inactive(x, action)
     raise _refusal(x, reason)
 
 

@@ -165,7 +165,7 @@ class _Asking:
     async def _bad(self) -> Reply:
         """The answer about a token that is provably not good, for those who may know that."""
         if self.known and self.action.answer is not Answer.VIEW:
-            return inactive(self.x)
+            return inactive(self.x, self.action)
         return await self.passed(Reason.TOKEN_INACTIVE)
 
     async def passed(self, why: Reason) -> Reply:

@@ -108,6 +108,15 @@ def test_every_rule_counts(other: Keeping) -> None:
     assert WEAK.sign("users") != other.sign("users")
 
 
+@pytest.mark.parametrize(("what", "other"), [("BUILT_IN", "another list"), ("ENTRY_VERSION", 99)])
+def test_another_version_of_the_program_counts(
+    what: str, other: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One with a longer list of secret names, or that writes answers otherwise."""
+    monkeypatch.setattr(f"proxy.core.keeping.{what}", other)
+    assert WEAK.sign("users") != rules(MODEL, VIEWS, sealed=False).sign("users")
+
+
 def test_what_is_no_rule_does_not_count() -> None:
     """Longer or shorter lives cool nothing, nor does the order of a list, nor the second key of two."""
     lives = {name: msgspec.structs.replace(view, ttl=1.0) for name, view in VIEWS.items()}

@@ -87,6 +87,12 @@ async def test_beyond_the_budget_it_may_be_refused(tmp_path: Path) -> None:
         assert before == await b.calls()
 
 
+async def test_none_is_no_limit(tmp_path: Path) -> None:
+    """`not_found: 0`."""
+    async with bench(routes=REFUSE.replace("not_found: 3", "not_found: 0"), tmp_path=tmp_path) as b:
+        assert [(404, "MISS", "absent")] * 9 == await misses(b, 0, 9)
+
+
 def test_a_budget_fills_again() -> None:
     """With time, and never beyond what it was."""
     held = Misses(2)

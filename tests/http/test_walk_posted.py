@@ -10,7 +10,6 @@ from pathlib import Path
 
 import jwt
 import pytest
-import pytest_asyncio
 
 from proxy.core.headers import Headers
 from proxy.core.model import Request
@@ -38,17 +37,6 @@ routes:
 
 ME = basic("app")
 GOOD = token_for(5)
-
-
-@pytest_asyncio.fixture(name="s")
-async def _s() -> Service:
-    return Service()
-
-
-@pytest_asyncio.fixture(name="b")
-async def _b(s: Service, tmp_path: Path) -> AsyncIterator[Bench]:
-    async with bench(routes=ROUTES, tmp_path=tmp_path, upstream=s.app()) as started:
-        yield started
 
 
 async def ask(

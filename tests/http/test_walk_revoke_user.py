@@ -15,23 +15,19 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from tests.endings import COMMON
 from tests.valkey import Valkey
 from tests.walk import SECRET, Bench, bench, token_for
 
-ROUTES = """version: 1
-user: {keys: {email: {path: email}}, active: is_active}
-views: {users: {ttl: 300s}, introspection: {ttl: 300s}}
-tokens: {secret_env: JWT_SECRET}
-routes:
-  - {match: "GET /users/{id:int}", lookup: {by: id, view: users}, access: anyone}
-  - {match: "GET /users/by-email/{email}", lookup: {by: email, view: users}, access: token}
-  - {match: "GET /auth/me", introspect: {answer: view, view: users}}
-  - {match: "GET /auth/introspect", introspect: {answer: upstream, view: introspection}}
+ROUTES = (
+    COMMON
+    + """\
   - {match: "POST /auth/new-password", write: {revoke: user}}
   - {match: "POST /auth/everybody", write: {evict: all, revoke: user}}
   - {match: "POST /auth/reset", write: {evict: [{id: response.id}], revoke: user}}
   - {match: "POST /auth/seen", write: {evict: [{id: token}], revoke: none}}
 """
+)
 ME = ("/auth/me", "/auth/introspect")
 EMAIL = "/users/by-email/user7@example.com"
 
@@ -100,11 +96,6 @@ class Service:
         for path in ("new-password", "reset", "seen"):
             app.router.add_post(f"/auth/{path}", self.renew)
         return app
-
-
-@pytest_asyncio.fixture(name="s")
-async def _s() -> Service:
-    return Service()
 
 
 @pytest_asyncio.fixture(name="b", params=["memory", "redis"])

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
 
 import jwt
 import pytest
-import pytest_asyncio
 from aiohttp import web
 
 from proxy.core.bearer import token_hash
@@ -77,17 +75,6 @@ class Service:
         app.router.add_patch("/users/{id}", self.user)
         app.router.add_post("/logout", self.out)
         return app
-
-
-@pytest_asyncio.fixture(name="s")
-async def _s() -> Service:
-    return Service()
-
-
-@pytest_asyncio.fixture(name="b")
-async def _b(s: Service, tmp_path: Path) -> AsyncIterator[Bench]:
-    async with bench(routes=ROUTES, tmp_path=tmp_path, upstream=s.app()) as started:
-        yield started
 
 
 async def ask(b: Bench, token: str, **more: Any) -> Answer:

@@ -84,11 +84,6 @@ class Service:
         return app
 
 
-@pytest_asyncio.fixture(name="s")
-async def _s() -> Service:
-    return Service()
-
-
 @pytest_asyncio.fixture(name="b")
 async def _b(s: Service, tmp_path: Path) -> AsyncIterator[Bench]:
     with Valkey() as valkey:
