@@ -25,7 +25,7 @@ from proxy.store.recovery import Recovery
 Done = Callable[[Packed | None], None]
 
 # A look in so many is left to the walk, which takes the copy into memory: what is asked for often gets there.
-TAKEN_IN: Final = 64
+TAKEN_IN: Final = 256
 # Aliases whose user is known, the oldest go first. Redis is asked for the alias all the same.
 MOST_LEADS: Final = 20_000
 # Any value of so many letters is short enough, however they are encoded.
@@ -167,7 +167,7 @@ class Glances:
         self._turn = 0
 
     def learn(self, ref: Ref, entry: Entry) -> None:
-        """The walk has found `entry` for `ref` in Redis."""
+        """The walk has found `entry` for `ref` in Redis, or has stored it there."""
         if ref.key == "id" or entry.user_id is None or not self._memory.full:
             return
         self._leads[(ref.key, ref.value)] = entry.user_id

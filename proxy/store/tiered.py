@@ -177,8 +177,10 @@ class TieredStore:
                 self.recovery.failed(error)
             else:
                 self.recovery.breaker.succeeded()
-                if reason is None and self._remembers:
-                    self.memory.put(ref, entry, ticket.local)
+                if reason is None:
+                    self.glances.learn(ref, entry)
+                    if self._remembers:
+                        self.memory.put(ref, entry, ticket.local)
                 return reason
         if self._feed is not None and not self.recovery.down:
             # A failure that is not an outage yet: a copy that other replicas' writes can't reach is not kept.

@@ -281,6 +281,17 @@ async def test_an_alias_proves_itself(valkey: Valkey) -> None:
         assert b"X-Cache: HIT" not in await not_slim(at, c, get(target))
 
 
+async def test_whose_an_alias_is_is_known_from_the_answer_that_was_stored(valkey: Valkey) -> None:
+    """The next request by it is a look, and no second walk."""
+    async with crowded(valkey) as at, client(at) as c:
+        names = [(await at.get(f"/users/{user}", base=at.stub)).json()["username"] for user in (1, 2)]
+        await c.ask(get(f"/users/{names[0]}"))
+        await at.app.cache.evict(["2"])
+        await crowd_out(c, 29, 30)
+        assert b"X-Cache: MISS" in await not_slim(at, c, get(f"/users/{names[1]}"))
+        await slim(at, c, f"/users/{names[1]}")
+
+
 @pytest.mark.parametrize(
     "damage", ["garbage", "number", "type", "another", "epoch", "epoch-type", "gone", "dead"]
 )
