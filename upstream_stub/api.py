@@ -22,11 +22,16 @@ _update_by_key = writes.update(writes.named_by_key)
 _delete_by_key = writes.delete(writes.named_by_key)
 _update_by_email = writes.update(writes.named_by_email)
 _delete_by_email = writes.delete(writes.named_by_email)
+_update_by_phone = writes.update(writes.named_by_phone)
+_delete_by_phone = writes.delete(writes.named_by_phone)
 
 # A GET route answers HEAD too. Where the kind depends on the request, a function finds it.
 _ROUTES: tuple[tuple[str, str, Kind | Callable[[web.Request], Kind], Handler], ...] = (
     ("GET", "/users", lookups.kind_of_query, lookups.by_query),
     ("POST", "/users", Kind.CREATE, writes.create),
+    ("PUT", "/users", Kind.UPDATE, _update_by_phone),
+    ("PATCH", "/users", Kind.UPDATE, _update_by_phone),
+    ("DELETE", "/users", Kind.DELETE, _delete_by_phone),
     ("GET", "/users/by-email/{email}", Kind.USER_BY_EMAIL, lookups.by_email),
     ("PUT", "/users/by-email/{email}", Kind.UPDATE, _update_by_email),
     ("PATCH", "/users/by-email/{email}", Kind.UPDATE, _update_by_email),

@@ -45,6 +45,11 @@ def find_by_email(service: Service, email: str) -> User:
     return _found(service.database.user_by_email(email))
 
 
+def find_by_phone(service: Service, phone: str) -> User:
+    """The user of a phone number."""
+    return _found(service.database.user_by_phone(phone))
+
+
 async def by_key(service: Service, request: web.Request) -> web.Response:
     """GET /users/{id} and /users/{username}."""
     return service.answer_user(request, find_by_key(service, request.match_info["key"]))
@@ -67,7 +72,7 @@ async def by_query(service: Service, request: web.Request) -> web.Response:
     query = request.query
     if "phone" in query:
         caller_of(service, request)
-        return service.answer_user(request, _found(service.database.user_by_phone(query["phone"])))
+        return service.answer_user(request, find_by_phone(service, query["phone"]))
     if "ids" in query:
         return service.answer_users(request, service.database.users_by_ids(parse_ids(query["ids"])))
     after, limit = _number(request, "after", 0), _number(request, "limit", _DEFAULT_LIMIT)

@@ -14,7 +14,7 @@ from upstream_stub import fields
 from upstream_stub.answers import Problem, json_answer
 from upstream_stub.callers import Caller, caller_of, check_may_write, writer_of
 from upstream_stub.database import Taken
-from upstream_stub.lookups import find_by_email, find_by_key
+from upstream_stub.lookups import find_by_email, find_by_key, find_by_phone
 from upstream_stub.passwords import hash_password, verify_password
 from upstream_stub.service import Service
 from upstream_stub.user import User
@@ -30,6 +30,13 @@ def named_by_key(service: Service, request: web.Request) -> User:
 def named_by_email(service: Service, request: web.Request) -> User:
     """The user that /users/by-email/{email} names."""
     return find_by_email(service, request.match_info["email"])
+
+
+def named_by_phone(service: Service, request: web.Request) -> User:
+    """The user that /users?phone=… names."""
+    if "phone" not in request.query:
+        raise Problem(422, "phone is needed")
+    return find_by_phone(service, request.query["phone"])
 
 
 async def create(service: Service, request: web.Request) -> web.Response:

@@ -17,6 +17,9 @@ Client = TestClient[Any, Any]
 Start = Callable[..., Awaitable[Client]]
 
 NEW = {"email": "new@example.com", "username": "newbie", "password": "correct horse"}
+# User 3.
+PHONE = "/users?phone=%2B4915854101974"
+BY_EVERY_KEY = ("/users/3", "/users/alan3", "/users/by-email/ALAN3@example.com", PHONE)
 
 
 @pytest.fixture(name="start")
@@ -172,7 +175,7 @@ async def test_head_and_wrong_methods(start: Start) -> None:
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-@pytest.mark.parametrize("path", ["/users/3", "/users/alan3", "/users/by-email/ALAN3@example.com"])
+@pytest.mark.parametrize("path", BY_EVERY_KEY)
 async def test_a_write_changes_what_it_names(start: Start, method: str, path: str) -> None:
     """Only the given fields change; the version goes up by one and the timestamp forward."""
     client = await start()
@@ -195,6 +198,14 @@ async def test_a_write_changes_what_it_names(start: Start, method: str, path: st
     )
     assert after["updated_at"] > before["updated_at"]
     assert after == await user_of(client, 3)
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+async def test_a_write_to_the_collection_names_its_user(start: Start, method: str) -> None:
+    """By phone, or not at all."""
+    client = await start()
+    assert 422 == (await client.request(method, "/users", json={"bio": "new"})).status
+    assert 404 == (await client.request(method, "/users?phone=%2B10000000", json={"bio": "new"})).status
 
 
 async def test_updated_at_never_stands_still(start: Start) -> None:
@@ -220,9 +231,7 @@ async def test_a_rename_frees_the_old_name(start: Start) -> None:
     assert 201 == (await client.post("/users", json=NEW | {"username": "alan3"})).status
 
 
-@pytest.mark.parametrize(
-    "path", ["/users/3", "/users/alan3", "/users/by-email/alan3@example.com"], ids=["id", "name", "email"]
-)
+@pytest.mark.parametrize("path", BY_EVERY_KEY)
 async def test_a_deleted_user_is_gone(start: Start, path: str) -> None:
     """DELETE answers 204 once, every key is then unknown, and the id is never given out again."""
     client = await start(users=3)
