@@ -1,64 +1,74 @@
-"""Did each read show what it had to? Users are written by one writer each, so a user's versions are a line.
+"""Did each read show what it had to? A user is written by one writer, so the user's versions are a line.
 
 A read must not be older than any write that was answered before the read began, nor than any read of the
 same user that had ended by then: together, reads and writes are linearizable per user (design §7.5).
 
 What docs/coherence.md does not promise is excused, and nothing else: each write that a read missed must have
 gone through a replica that could not tell Redis of it and had not told it by then; or the replica that was
-read was cut off itself, and the write is no older than its memory may be.
+read was cut off itself, and the write has been known for no longer than its memory may be behind.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
-# Events that are kept to explain a violation.
-SHOWN = 25
-# Older writes that are kept for that.
-WRITTEN = 4
-# Seconds that the memory of a replica without Redis may be behind: `fallback_ttl`, and the time to notice.
+# Reads that are kept to explain a violation, and writes before those that it missed.
+READS, WRITES = 25, 3
+# Seconds that the memory of a replica without Redis may be behind: `fallback_ttl`, and what a fill takes.
 BEHIND = 6.0
 # Nobody's replica: the service itself was asked, or it was so from the start.
 DIRECT = -1
+
+KEPT_BACK = "a write that its replica could not tell Redis of"
+CUT_OFF = "memory of a replica without Redis"
+
+# The id that upstream gave, which it gives once, and its version; GONE once that user is deleted.
+Version = tuple[int, float]
+GONE = float("inf")
+NEVER: Version = (-1, 0)
+# The kind of a key and its value, such as ("email", "ada@example.com").
+Key = tuple[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
     """A version that upstream committed; times in monotonic seconds.
 
-    `begun` is when the write was sent through `replica`, `answered` when the writer was told, None where it
-    never was.
+    The write was sent through `replica` at `begun`; at `over` its writer had a good answer, or else upstream
+    was asked what became of it. The user has `keys` from then on; `named` are those that the request named.
     """
 
     user: int
-    version: int
-    email: str
+    version: Version
+    keys: frozenset[Key]
     begun: float
-    answered: float | None
+    over: float
+    answered: bool
     by: str
     replica: int = DIRECT
+    named: frozenset[Key] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """An answer. `version` None is "nobody has this key"; `email` the key asked for, None for another key."""
+    """An answer to whom `key` leads; `version` None is "to nobody"."""
 
     user: int
     begun: float
     ended: float
-    version: int | None
-    email: str | None
+    version: Version | None
+    key: Key
     by: str
     replica: int = DIRECT
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A time in which the documented exception holds: `replica` did not trust Redis."""
+    """A time in which the documented exceptions hold: `replica` did not trust Redis."""
 
     begun: float
     ended: float
@@ -71,8 +81,11 @@ class Window:
 
     def keeps_back(self, commit: Commit, read: Read) -> bool:
         """Whether its replica may not have told the others of that write when the read began."""
-        told = read.ended if commit.answered is None else commit.answered
-        return self.replica == commit.replica and self.holds(commit.begun, told) and read.begun <= self.ended
+        return (
+            self.replica == commit.replica
+            and read.begun <= self.ended
+            and self.holds(commit.begun, commit.over)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +93,7 @@ class Violation:
     """A read that was too old, and what it should have known."""
 
     read: Read
-    floor: int
+    floor: Version
     since: Commit | Read
     history: tuple[Commit | Read, ...]
 
@@ -91,10 +104,47 @@ class Violation:
 
 @dataclass(slots=True)
 class Verdict:
-    """`excused` counts reads that were too old and may have been."""
+    """`excused` counts the reads that were too old and may have been, by why."""
 
     violations: list[Violation] = field(default_factory=list)
-    excused: int = 0
+    excused: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class _Line:
+    """A user's commits in order; the first ones are known, each since that moment."""
+
+    commits: list[Commit]
+    since: list[float] = field(default_factory=list)
+
+    def learn(self, version: Version, moment: float) -> None:
+        """From that moment on the version, and all before it, are known."""
+        while len(self.since) < len(self.commits) and self.commits[len(self.since)].version <= version:
+            self.since.append(moment)
+
+    def missed(self, read: Read) -> list[int]:
+        """Which known commits the read should have shown, if it is too old, the latest first.
+
+        "Nobody" misses the one that gave the key away. A later one that does not name the key can free it
+        only by its answer, which shows the user.
+        """
+        latest_first = range(len(self.since) - 1, -1, -1)
+        if read.version is not None:
+            shown = read.version
+            return list(takewhile(lambda n: self.commits[n].version > shown, latest_first))
+        has = list(takewhile(lambda n: read.key in self.commits[n].keys, latest_first))
+        return [n for n in has if n == has[-1] or self._frees(self.commits[n], read)]
+
+    @staticmethod
+    def _frees(commit: Commit, read: Read) -> bool:
+        return read.key in commit.named or (commit.answered and commit.over < read.begun)
+
+    def absent(self, read: Read, floor: Version) -> Version | None:
+        """The first version, from `floor` on, that may have been there and has not the key; None for none."""
+        if read.key not in self.commits[len(self.since) - 1].keys:
+            return floor
+        later = (self.commits[n] for n in range(len(self.since), len(self.commits)))
+        return next((c.version for c in later if c.begun <= read.ended and read.key not in c.keys), None)
 
 
 def check(commits: Iterable[Commit], reads: Iterable[Read], windows: Sequence[Window]) -> Verdict:
@@ -106,67 +156,51 @@ def check(commits: Iterable[Commit], reads: Iterable[Read], windows: Sequence[Wi
     for read in reads:
         by_user[read.user][1].append(read)
     for written, seen in by_user.values():
-        _check_user(sorted(written, key=lambda commit: commit.version), seen, windows, verdict)
+        line = _Line(sorted(written, key=lambda commit: commit.version))
+        _check_user(line, sorted(seen, key=lambda read: read.begun), windows, verdict)
     return verdict
 
 
-def _check_user(
-    commits: list[Commit], reads: list[Read], windows: Sequence[Window], verdict: Verdict
-) -> None:
+def _check_user(line: _Line, reads: list[Read], windows: Sequence[Window], verdict: Verdict) -> None:
     # What will have to be known, by the moment from which on it has to be.
-    coming: list[tuple[float, int, int, Commit | Read]] = [
-        (commit.answered, commit.version, number, commit)
-        for number, commit in enumerate(commits)
-        if commit.answered is not None
+    coming: list[tuple[float, Version, int, Commit | Read]] = [
+        (one.over, one.version, number, one) for number, one in enumerate(line.commits) if one.answered
     ]
     heapq.heapify(coming)
-    floor, since = 0, None
-    for number, read in enumerate(sorted(reads, key=lambda one: one.begun), len(commits)):
+    floor, since = NEVER, None
+    for number, read in enumerate(reads, len(line.commits)):
         while coming and coming[0][0] < read.begun:
-            _, version, _, event = heapq.heappop(coming)
+            moment, version, _, event = heapq.heappop(coming)
             if version > floor:
                 floor, since = version, event
-        shown = read.version if read.version is not None else _absent_from(commits, read, floor)
-        if since is not None and (shown is None or shown < floor):
-            if _excused(read, _missed(commits, read, shown, floor), windows):
-                verdict.excused += 1
-            else:
-                verdict.violations.append(Violation(read, floor, since, _around(read, commits, reads)))
-        if shown is not None:
+                line.learn(floor, moment)
+        if since is None:
+            continue
+        shown = read.version or line.absent(read, floor)
+        missed = line.missed(read)
+        if why := _excuse(read, line, missed, windows):
+            # Where it is old, it shows nothing that others have to know.
+            verdict.excused[why] += 1
+        elif shown is None or shown < floor:
+            verdict.violations.append(Violation(read, floor, since, _around(read, line, missed, reads)))
+        else:
             heapq.heappush(coming, (read.ended, shown, number, read))
 
 
-def _absent_from(commits: list[Commit], read: Read, floor: int) -> int | None:
-    """The first version, from `floor` on, with which the e-mail that was asked for led nowhere; else None."""
-    possible = (c for c in commits if c.version >= floor and c.begun <= read.ended)
-    return next((c.version for c in possible if c.email != read.email), None)
-
-
-def _missed(commits: list[Commit], read: Read, shown: int | None, floor: int) -> list[Commit]:
-    """The writes that the read should have shown: those after its version.
-
-    For "nobody" it is the one that gave the address that was asked for. Those since name the address no more
-    than in their answers, so only one that was answered had to make "nobody" of it forgotten.
-    """
-    older = [commit for commit in commits if commit.version <= floor]
-    if shown is not None:
-        return [commit for commit in older if commit.version > shown]
-    *since, gave = takewhile(lambda commit: commit.email == read.email, reversed(older))
-    return [gave, *(one for one in since if one.answered is not None and one.answered < read.begun)]
-
-
-def _excused(read: Read, missed: list[Commit], windows: Sequence[Window]) -> bool:
+def _excuse(read: Read, line: _Line, missed: list[int], windows: Sequence[Window]) -> str:
+    """Why the read may have missed these; empty if it may not have, or if there are none."""
+    if not missed:
+        return ""
     cut_off = any(one.replica == read.replica and one.holds(read.begun, read.ended) for one in windows)
-    return bool(missed) and all(
-        any(one.keeps_back(commit, read) for one in windows)
-        or (cut_off and (commit.answered is None or read.begun - commit.answered <= BEHIND))
-        for commit in missed
-    )
+    late = [n for n in missed if not any(one.keeps_back(line.commits[n], read) for one in windows)]
+    if not late:
+        return KEPT_BACK
+    return CUT_OFF if cut_off and all(read.begun - line.since[n] <= BEHIND for n in late) else ""
 
 
-def _around(read: Read, commits: list[Commit], reads: list[Read]) -> tuple[Commit | Read, ...]:
-    """The last writes, however old, and the events of the second before the read's end."""
-    events: list[Commit | Read] = [c for c in commits if read.begun - 1 <= c.begun <= read.ended]
-    events += [one for one in reads if one.ended >= read.begun - 0.2 and one.begun <= read.ended]
-    older = [commit for commit in commits if commit.begun < read.begun - 1]
-    return (*older[-WRITTEN:], *sorted(events, key=lambda event: event.begun)[-SHOWN:])
+def _around(read: Read, line: _Line, missed: list[int], reads: list[Read]) -> tuple[Commit | Read, ...]:
+    """The writes that it missed, some before and all after them by then, and the reads around it."""
+    first = max(0, min(missed, default=len(line.since)) - WRITES)
+    events: list[Commit | Read] = [one for one in line.commits[first:] if one.begun <= read.ended]
+    near = [one for one in reads if one.ended >= read.begun - 0.2 and one.begun <= read.ended]
+    return tuple(sorted([*events, *near[-READS:]], key=lambda event: event.begun))

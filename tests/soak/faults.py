@@ -110,26 +110,35 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One that was done; `recovered` is when all replicas were well again."""
+    """One that was done; `recovered` is when all replicas were `well` again, or nobody waited any more."""
 
     kind: str
     begun: float
     ended: float
     recovered: float
+    well: bool = True
 
 
 class Faults:
-    """Does one fault after another."""
+    """Does one fault after another, and tells of each when it is over."""
 
-    def __init__(self, replicas: list[Replica], valkey: Valkey, seed: int, only: list[str] | None) -> None:
+    def __init__(
+        self,
+        replicas: list[Replica],
+        valkey: Valkey,
+        seed: int,
+        only: list[str] | None,
+        tell: Callable[[Fault], None],
+    ) -> None:
         self._replicas = replicas
         self._valkey = valkey
         self._rng = random.Random(f"{seed}-faults")
         self.done: list[Fault] = []
         self._chosen = sorted(only or KINDS)
+        self._tell = tell
 
     async def run(self, seconds: float) -> None:
-        """Rounds of all kinds in a new order each; ends before `seconds` are over. Raises TimeoutError."""
+        """Rounds of all kinds in a new order each; ends before `seconds` are over, or if one stays ill."""
         end = time.monotonic() + seconds
         waiting: list[str] = []
         while True:
@@ -142,15 +151,21 @@ class Faults:
             begun = time.monotonic()
             await KINDS[kind](self)
             ended = time.monotonic()
-            await self.recovered()
-            self.done.append(Fault(kind, begun, ended, time.monotonic()))
+            well = await self.recovered()
+            self.done.append(Fault(kind, begun, ended, time.monotonic(), well))
+            self._tell(self.done[-1])
+            if not well:
+                return
 
-    async def recovered(self) -> None:
-        """All replicas are well. Raises TimeoutError."""
-        async with asyncio.timeout(RECOVERY):
-            for replica in self._replicas:
-                while not await asyncio.to_thread(replica.well):  # noqa: ASYNC110 - it is another process
-                    await asyncio.sleep(0.05)
+    async def recovered(self) -> bool:
+        """Waits until all replicas are well, for a while, and says if they are."""
+        end = time.monotonic() + RECOVERY
+        for replica in self._replicas:
+            while not await asyncio.to_thread(replica.well):
+                if time.monotonic() > end:
+                    return False
+                await asyncio.sleep(0.05)
+        return True
 
     async def _kill_replica(self) -> None:
         replica = self._rng.choice(self._replicas)
