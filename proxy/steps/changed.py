@@ -38,7 +38,7 @@ class Changed:
 
     def around(self, *, everything: bool) -> Batch:
         """What a fence has to stand around."""
-        return Batch(*self._names, everything, self.unnamed and not everything)
+        return Batch(*self._names, everything, self.unnamed)
 
     def batch(self, *, everything: bool) -> Batch:
         """All of it, for an eviction."""
@@ -88,7 +88,6 @@ async def expected(x: Exchange, action: Write | Lookup, tee: bodies.Tee | None) 
         changed.known = changed.known or not action.targets
         if x.services.settings.tokens is None:
             await _note_opaque(x, changed, tee)
-    changed.unnamed = changed.unnamed or not changed.known
     return changed
 
 

@@ -25,7 +25,7 @@ def lookups(x: Exchange, key: str) -> list[tuple[Route, Lookup]]:
     return [
         (route, route.action)
         for route in routes.values()
-        if isinstance(route.action, Lookup) and route.action.by == key and not route.action.many
+        if isinstance(route.action, Lookup) and route.action.by == key
     ]
 
 
@@ -62,7 +62,7 @@ async def _shown(x: Exchange, target: str) -> str | None:
 
 
 def _url(route: Route, name: str, value: str) -> str | None:
-    """Where that look-up is found; None where the route would not take what comes of it for that value."""
+    """Where that look-up is found; None where the route would not take what comes of it."""
     path = [_text(part, name, value) for part in route.template.segments]
     query = [(parameter, _text(part, name, value)) for parameter, part in route.template.query]
     if None in path or None in dict(query).values():
@@ -70,8 +70,7 @@ def _url(route: Route, name: str, value: str) -> str | None:
     target = "/" + "/".join(str(part) for part in path)
     if query:
         target += "?" + "&".join(f"{parameter}={text}" for parameter, text in query)
-    match = Router((route,)).match("GET", target)
-    return target if match is not None and match.values.get(name) == value else None
+    return None if Router((route,)).match("GET", target) is None else target
 
 
 def _text(part: Part, name: str, value: str) -> str | None:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from proxy.core.errors import StoreError
-from proxy.core.model import Found, Reason
+from proxy.core.model import Batch, Found, Reason
+from proxy.store.fences import LIFE, new_fence
+from proxy.store.lives import FLOOR_MS
 from proxy.store.redis import RedisStore, connect
 from tests.contract.kit import START, Clock, Kit, by
 from tests.valkey import Valkey
@@ -72,6 +74,16 @@ async def test_an_eviction_that_was_overtaken_does_not_lower_the_floor(
     on.set()
     await first
     assert Reason.STALE_FILL is await kit.store.fill(ID, kit.entry(), ticket)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+async def test_a_fence_outlives_what_it_stands_around(kit: Kit, valkey: Valkey, stored: bool) -> None:
+    """It is in the user's own key, which lives for as long as the fence and any ticket; and not for ever."""
+    if stored:
+        await kit.put(kit.entry())
+    await kit.store.writes.fence(new_fence(Batch(("42",))))
+    life = LIFE * 1000 + int(FLOOR_MS)
+    assert life - 5000 < valkey.ask("PTTL", "user:id:42") <= life
 
 
 async def test_forgotten_scripts_are_loaded_again(kit: Kit, valkey: Valkey) -> None:

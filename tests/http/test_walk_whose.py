@@ -21,10 +21,12 @@ tokens: {secret_env: JWT_SECRET}
 routes:
   - {match: "GET /users/{id:int}", lookup: {by: id, view: users}, access: anyone}
   - {match: "GET /people?mail={email}", lookup: {by: email, view: users}, access: token}
+  - {match: "GET /mails/{email}", lookup: {by: email, view: users}, access: token}
   - {match: "POST /off/{email}", write: {evict: [{email: path.email}]}}
   - {match: "POST /rename", write: {evict: [{email: request.who.email}]}}
   - {match: "POST /named/{username}", write: {evict: [{username: path.username}]}}
   - {match: "POST /next", write: {evict: [{id: response.user.id}]}}
+  - {match: "POST /either/{id}/{username}", write: {evict: [{id: path.id}, {username: path.username}]}}
   - {match: "POST /both/{id}", write: {evict: [{id: path.id}, {id: response.user.id}]}}
 """
 MAIL = "ada+1@x"
@@ -48,8 +50,10 @@ class Service:
         """The same by e-mail; who asks, and how, is noted. It is a question, whatever the write is."""
         assert "X-HTTP-Method-Override" not in request.headers
         self.looked.append((request.raw_path, request.headers.get("Authorization", "")))
-        known = request.query["mail"].lower() == MAIL
-        return web.json_response({"id": 5, "email": MAIL}, status=self.status if known else 404)
+        if request.transport is not None and not self.status:
+            request.transport.abort()
+        known = MAIL in (request.query.get("mail", "").lower(), request.match_info.get("mail"))
+        return web.json_response({"id": 5, "email": MAIL}, status=(self.status or 500) if known else 404)
 
     async def write(self, request: web.Request) -> web.Response:
         """Any write."""
@@ -68,7 +72,9 @@ class Service:
         app = web.Application()
         app.router.add_get("/users/{id}", self.user)
         app.router.add_get("/people", self.person)
+        app.router.add_get("/mails/{mail}", self.person)
         app.router.add_post("/{any:.*}", self.write)
+        app.router.add_patch("/{any:.*}", self.write)
         return app
 
 
@@ -87,11 +93,13 @@ class Case:
 
         b.app.cache.store.fence = noted  # type: ignore[method-assign]
 
-    async def during(self, target: str, token: str | None = None, json: Any = None) -> str:
+    async def during(
+        self, target: str, token: str | None = None, json: Any = None, method: str = "POST"
+    ) -> str:
         """How user 5 is answered while that write is under way; then the write ends."""
         assert ["MISS", "HIT"] == [(await self.b.get("/users/5")).x_cache for _ in range(2)]
         tricky = {"X-HTTP-Method-Override": "DELETE"}
-        writer = asyncio.ensure_future(self.b.ask("POST", target, json=json, token=token, headers=tricky))
+        writer = asyncio.ensure_future(self.b.ask(method, target, json=json, token=token, headers=tricky))
         await self.service.waiting.wait()
         seen = (await self.b.get("/users/5")).x_cache
         self.service.gate.set()
@@ -120,6 +128,23 @@ async def test_upstream_is_asked_by_a_look_up_of_the_same_key(c: Case, target: s
     assert "MISS" == (await c.b.get("/users/5")).x_cache
 
 
+async def test_a_write_on_the_path_of_a_look_up_is_asked_for_there(c: Case) -> None:
+    """Another one by that key comes before it, and may say something else."""
+    assert "MISS" == await c.during(f"/mails/{MAIL}", token_for(5), method="PATCH")
+    assert ["/mails/ada%2B1%40x"] == [target for target, _ in c.service.looked]
+    assert [("5",)] == [batch.users for batch in c.fences]
+
+
+async def test_where_nothing_is_served_from_here_nothing_is_asked(tmp_path: Path) -> None:
+    """A roll-out adds no load to the service."""
+    service = Service()
+    service.gate.set()
+    async with bench(upstream=service.app(), routes=ROUTES, tmp_path=tmp_path, env={"MODE": "shadow"}) as b:
+        c = Case(b, service)
+        assert 204 == (await b.ask("POST", f"/off/{MAIL}", token=token_for(5))).status
+        assert ([], [Batch((), (("email", MAIL),), unnamed=True)]) == (service.looked, c.fences)
+
+
 async def test_an_alias_that_a_stored_user_has_costs_no_call(c: Case) -> None:
     """Its copy proves whose it is."""
     await c.b.get("/people?mail=ada%2B1%40x", token=token_for(5))
@@ -142,6 +167,7 @@ async def test_an_alias_that_a_stored_user_has_costs_no_call(c: Case) -> None:
         ("/rename", {"to": "b@x"}, 0),  # the request does not say
         ("/next", None, 0),  # only the answer tells
         ("/both/6", None, 0),
+        ("/either/6/ada", None, 0),  # one of two is known
     ],
 )
 async def test_whom_nobody_can_name_is_noted(c: Case, target: str, json: Any, asked: int) -> None:
@@ -153,9 +179,10 @@ async def test_whom_nobody_can_name_is_noted(c: Case, target: str, json: Any, as
     assert "MISS" == (await c.b.get("/users/5")).x_cache
 
 
-async def test_a_failed_question_is_no_failure_of_the_write(c: Case) -> None:
+@pytest.mark.parametrize("status", [500, 0], ids=["error", "reset"])
+async def test_a_failed_question_is_no_failure_of_the_write(c: Case, status: int) -> None:
     """The write goes on, with a note."""
-    c.service.status = 500
+    c.service.status = status
     assert "HIT" == await c.during(f"/off/{MAIL}", token_for(5))
     assert [Batch((), (("email", MAIL),), unnamed=True)] == c.fences
 

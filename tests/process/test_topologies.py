@@ -219,7 +219,7 @@ async def test_a_failover_is_noticed(servers: Servers) -> None:
         await cache.cache_user(USER)
         await until(lambda: int(servers.ask(replica, "EXISTS", "user:id:42")) == 1)
         # This replica does not turn meanwhile: only the new connection can tell it that another answers.
-        fail_over(servers, master, replica)
+        fail_over(servers, master, replica, sentinels)
         cache.store.memory.drop_batch(Batch(everything=True))  # type: ignore[attr-defined]
         ref = Ref("id", "42", "users")
         for _ in range(20):
@@ -240,12 +240,15 @@ async def test_a_failover_is_noticed(servers: Servers) -> None:
         assert USER == await cache.get_user_by_id(42)
 
 
-def fail_over(servers: Servers, master: int, replica: int) -> None:
-    """Kills the one, and returns when the other has been promoted."""
+def fail_over(servers: Servers, master: int, replica: int, sentinels: list[int]) -> None:
+    """Kills the one, and returns when the other has been promoted and each sentinel names it."""
     servers.processes[master].kill()
     servers.processes[master].wait()
     deadline = time.monotonic() + 30
-    while b"master" not in _field(servers, replica, "role"):
+    named = [b"127.0.0.1", str(replica).encode()]
+    while b"master" not in _field(servers, replica, "role") or any(
+        servers.ask(port, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "users") != named for port in sentinels
+    ):
         assert time.monotonic() < deadline, "nobody was promoted"
         time.sleep(0.02)
 
