@@ -13,6 +13,7 @@ from proxy.cache import UserCache, open_users
 from proxy.core.model import Batch, Fence
 from proxy.core.settings import RedisSettings
 from proxy.store import bracket
+from proxy.store.notes import Notes, redeemed
 from tests.contract.kit import until
 from tests.replicas import USER, replicas
 from tests.valkey import Valkey
@@ -142,14 +143,20 @@ async def test_writes_of_unnamed_users_share_one_note(valkey: Valkey) -> None:
         await one.settle(first, None)
         assert 0 == notes(valkey)
 
-        # Of two that end at once, and of one that begins meanwhile.
-        fences = [await one.fence(Batch(unnamed=True)) for _ in range(2)]
-        ends = [asyncio.ensure_future(one.settle(fence, None)) for fence in fences]
-        late = await one.fence(Batch(unnamed=True))
-        await asyncio.gather(*ends)
-        assert 1 == notes(valkey)
-        await one.settle(late, BATCH)
-        await until(lambda: not notes(valkey))
+
+def test_nobody_joins_a_note_that_is_about_to_go() -> None:
+    """What removes it may come after what a new write says; of two that end at once one removes it."""
+    held = Notes()
+    first = held.pledged("f", 1.0)[4]
+    assert [redeemed(first)] == held.leaving("f")
+    second = held.pledged("g", 1.0)[4]
+    assert first != second == held.pledged("h", 1.0)[4]
+    held.left("f")
+    assert ([], [redeemed(second)]) == (held.leaving("g"), held.leaving("h"))
+    # Redis did not say that it was done.
+    assert ([], [redeemed(second)]) == (held.leaving("g"), held.leaving("h"))
+    held.left("h")
+    assert ([], 0) == (held.leaving("h"), len(held))
 
 
 async def test_the_note_of_a_write_that_lingers_stays_and_then_evicts(valkey: Valkey) -> None:
