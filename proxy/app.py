@@ -207,7 +207,7 @@ async def _version(
     replays = None
     # Each hit has its span where there are spans, so all of them are walked.
     if settings.fast_path and spans is None:
-        replays = ready_answers(settings, pipeline.router, store.glance, rollout, request_log)
+        replays = ready_answers(pipeline, request_log)
         watch = Stopwatch(replays)
         telemetry.elsewhere.append(watch)
         stack.callback(telemetry.forget, watch)

@@ -17,6 +17,7 @@ from proxy.core.offers import Grant, Offer
 from proxy.core.ports import Glance
 from proxy.forms import Asker, Form, Forms
 from proxy.readytext import BETWEEN, LONGEST, MOST_TRACES, foldless, nameless, parts_of
+from proxy.seen import Seen
 from proxy.tallies import Tallies, Tally
 
 # Answers that one segment of pipelined requests gets here; the next one is walked, so that others get a turn.
@@ -151,6 +152,7 @@ class Replays:
         self._forms = forms
         # That of the last head, where its answer was not ready.
         self._form: Form | None = None
+        self._seen = Seen()
         self._ready: dict[bytes, _Ready] = {}
         self._users = 0
         # Whole answers of this second.
@@ -177,15 +179,15 @@ class Replays:
 
     def answer(self, head: bytes) -> bytes | None:
         """The answer to a whole request head, or None: walk."""
-        ready, forms, self._form = None, self._forms, None
+        ready, self._form = None, None
         # No head with such a line is known by itself, and who sends one sends another: one hash is spared.
         if not self._named:
             key = sha256(head).digest()
             ready = self._ready.get(key)
-            if ready is None and forms is not None:
-                self._form = forms.of(head)
-                if self._form is not None:
-                    return None
+            if ready is None and self._forms is not None:
+                form = self._forms.of(head)
+                if form is not None:
+                    return self._by_form(head, form, key)
         if ready is None:
             plain, lines = nameless(head)
             alike, self._named = self._named, lines > 0
@@ -194,8 +196,8 @@ class Replays:
             key = sha256(plain).digest()
             ready = self._ready.get(key)
             if ready is None:
-                self._form = None if forms is None else forms.of(plain)
-                return None
+                form = None if self._forms is None else self._forms.of(plain)
+                return None if form is None else self._by_form(head, form, key)
         now = time()
         text = ready.text
         # From both sides: the clock may have been set back.
@@ -211,12 +213,21 @@ class Replays:
             text = None
             if not ready.good(now):
                 self._forget(key)
-                self._form = None if forms is None else forms.of(nameless(head)[0])
+                self._form = None if self._forms is None else self._forms.of(nameless(head)[0])
                 return None
         if self._wanted is not None and self._wanted():
             return None
         ready.tally.count += 1
         return self._render(ready, now) if text is None else text
+
+    def _by_form(self, head: bytes, form: Form, key: bytes) -> bytes | None:
+        """The first time the form does; whoever comes again is walked, and then ready."""
+        if self._forms is not None and not self._seen.again(key):
+            text = self._forms.answer(head, form)
+            if text is not None:
+                return text
+        self._form = form
+        return None
 
     def ask(self, head: bytes, asker: Asker) -> Glance | None:
         """See Forms; for the head whose answer has just turned out not to be ready."""
@@ -247,9 +258,12 @@ class Replays:
     def learn(self, head: bytes, reply: Reply) -> None:
         """Makes the answer to `head` ready, if the pipeline offered it and its form is the one known here."""
         offer, body = reply.offer, reply.body
-        if isinstance(offer, Grant) and self._forms is not None and len(head) <= LONGEST:
-            self._forms.learn(head, offer)
-        if not isinstance(offer, Offer) or not isinstance(body, bytes) or len(head) > LONGEST:
+        if len(head) > LONGEST:
+            return
+        grant = offer if isinstance(offer, Grant) else offer.grant if isinstance(offer, Offer) else None
+        if grant is not None and self._forms is not None:
+            self._forms.learn(head, grant)
+        if not isinstance(offer, Offer) or not isinstance(body, bytes):
             return
         if offer.users > self._limit:
             return

@@ -8,7 +8,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from proxy.core.headers import Headers
-from proxy.core.model import Outcome, Request, XCache
+from proxy.core.model import Entry, Outcome, Request, XCache
 from proxy.core.packed import Line, Packed, spelled
 from proxy.core.replies import finished, from_entry
 from proxy.readytext import BETWEEN, HOLE, parts_of
@@ -18,9 +18,10 @@ MOST: Final = 1024
 # Lines whose values differ from copy to copy where the others are the same, as they are spelled mostly. One
 # that is spelled otherwise only makes a kind of its own.
 _MOVING: Final = frozenset(
-    spelled(one)
+    one
     for name in (b"Date", b"ETag", b"Etag", b"Last-Modified", b"Expires")
-    for one in (name, name.lower())
+    for line in (name, name.lower())
+    for one in (line, spelled(line))
 )
 _PLAIN: Final = Request("GET", "/", Headers(()))
 
@@ -35,9 +36,10 @@ class Heads:
         # Around the values that move: before the Age, and behind the ttl.
         self._kinds: dict[_Kind, tuple[list[bytes], list[bytes]] | None] = {}
 
-    def answer(self, copy: Packed, now: float) -> bytes | None:
+    def answer(self, copy: Entry | Packed, now: float) -> bytes | None:
         """A fresh copy as a hit at `now`; None where its head is none that hits have here."""
-        lines, body = copy.headers, copy.body
+        lines: tuple[Line, ...] = copy.headers
+        body = copy.body
         moving: list[bytes] = []
         masked: list[Line] | None = None
         for at, line in enumerate(lines):
@@ -71,8 +73,9 @@ class Heads:
             body,
         )
 
-    def _made(self, kind: _Kind, copy: Packed, holes: int) -> tuple[list[bytes], list[bytes]] | None:
-        entry = replace(copy, headers=kind[0], stored=0.0, expires=1.0, dead=1.0, age=0).entry()
+    def _made(self, kind: _Kind, copy: Entry | Packed, holes: int) -> tuple[list[bytes], list[bytes]] | None:
+        made = replace(copy, headers=kind[0], stored=0.0, expires=1.0, dead=1.0, age=0)
+        entry = made if isinstance(made, Entry) else made.entry()
         pieces = None
         if entry is not None:
             hit = Outcome(x_cache=XCache.HIT, ttl=1)

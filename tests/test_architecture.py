@@ -61,6 +61,7 @@ LAYERS: tuple[tuple[int, tuple[str, ...]], ...] = (
             "heads",
             "hits",
             "readytext",
+            "seen",
             "tallies",
             "requestbody",
         ),

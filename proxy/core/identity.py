@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.core.model import Reason
+from proxy.core.model import Reason, Ref
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +34,8 @@ class Unproven(msgspec.Struct, frozen=True):
 
 
 Proven = Identity | Rejected | Unproven
+
+
+def good_ref(user_id: str, token_hash: str) -> Ref:
+    """Where the note is kept that this token was logged out by nobody (see Store.token_state)."""
+    return Ref("id", user_id, f"+good#{token_hash}")

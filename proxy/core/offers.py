@@ -61,7 +61,7 @@ class HeldEntry(Hold, Protocol):
 class Offer(msgspec.Struct, frozen=True):
     """A fresh hit. It may be one again from `begins` until before `ends` (wall-clock seconds), while all
     `holds` stand. Its Age is counted from `born`, its ttl up to `expires`. `outcome` is what such a hit is
-    counted as, `users` how many of them it is put together of, or weighs as much as."""
+    counted as, `users` how many of them it is put together of, or weighs as much as. `grant`: see there."""
 
     holds: tuple[Hold, ...]
     begins: float
@@ -70,6 +70,7 @@ class Offer(msgspec.Struct, frozen=True):
     expires: float
     outcome: Outcome
     users: int = 1
+    grant: Grant | None = None
 
     def good(self, now: float) -> bool:
         """Whether the pipeline would say the same now."""
@@ -79,21 +80,10 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """What the caller's field lines open on this route: any fresh copy that it looks up, from `begins` until
-    before `ends`, while all `holds` stand. `outcome` is what such a hit is counted as."""
+    """The field lines of a request ask for nothing on this route that a fresh copy could not answer, whatever
+    stands in place of a bearer token: that is judged anew. `outcome` is what such a hit is counted as."""
 
-    holds: tuple[Hold, ...]
-    begins: float
-    ends: float
     outcome: Outcome
-
-    def good(self, now: float) -> bool:
-        """Whether the pipeline would still grant it; what it rests on counts as used then."""
-        if not self.begins <= now < self.ends or not all_stand(self.holds, now):
-            return False
-        for hold in self.holds:
-            hold.touch()
-        return True
 
 
 def all_stand(holds: Sequence[Hold], now: float) -> bool:

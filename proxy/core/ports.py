@@ -10,6 +10,14 @@ from proxy.core.offers import HeldEntry
 from proxy.core.packed import Packed
 
 
+class NotAtHandError(Exception):
+    """Only another process can tell; `reason` is why this one can't."""
+
+    def __init__(self, reason: Reason = Reason.ABSENT) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class Glance(Protocol):
     """A look that is under way."""
 
@@ -23,6 +31,10 @@ class Store(Protocol):
 
     async def get(self, ref: Ref) -> Looked:
         """The stored answer for `ref`, proven to be that user's (design §7.2); stale ones until `dead`."""
+        ...
+
+    def peek(self, ref: Ref) -> Looked:
+        """What `get` finds without asking another process. Raises NotAtHandError where it would ask one."""
         ...
 
     def hold(self, ref: Ref) -> HeldEntry | None:
@@ -96,6 +108,15 @@ class Store(Protocol):
         until `until`. TOKEN_REVOKED: somebody has. TOKEN_OUTDATED: somebody may have, ask upstream.
 
         FENCED or STORE_DOWN: nobody can tell now. What is known is forgotten with the user's eviction.
+        """
+        ...
+
+    def peek_token(
+        self, user_id: str, token: str, until: float, issued: float | None = None
+    ) -> Reason | None:
+        """What `token_state` knows without asking another process; nothing is noted of it.
+
+        Raises NotAtHandError where it would ask one.
         """
         ...
 

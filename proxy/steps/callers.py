@@ -14,6 +14,7 @@ from proxy.core.access import Denied, allow
 from proxy.core.claims import claimed_subject
 from proxy.core.credentials import fingerprint, has_credentials
 from proxy.core.granted import holds, lacking
+from proxy.core.identity import good_ref as noted_at
 from proxy.core.issuers import blocks_of
 from proxy.core.keys import token_names
 from proxy.core.model import Absent, Entry, Found, Reason, Ref
@@ -51,7 +52,7 @@ class Caller(msgspec.Struct, frozen=True):
 
 def carried(x: Exchange) -> Carried:
     """The token of the request, from where the settings say it is."""
-    return token_of(x.request, x.services.settings.token_from)
+    return token_of(x.request, x.services.settings.token_from) if x.token is None else x.token
 
 
 def identify(x: Exchange) -> Identity | Rejected | Unproven | None:
@@ -190,7 +191,9 @@ async def judged(x: Exchange, identity: Identity) -> Caller:
 
 async def user_state(x: Exchange, identity: Identity) -> Reason | None:
     """None for a user known to be active, else why the token can't be called good from here."""
-    for ref in (vouch_ref(x, identity), Ref("id", identity.user_id, x.services.user_view)):
+    own, vouched = Ref("id", identity.user_id, x.services.user_view), vouch_ref(x, identity)
+    # What memory says is said without a question to Redis.
+    for ref in (vouched, own) if x.services.cache.hold(own) is None else (own, vouched):
         found = await _fresh(x, ref)
         state = Reason.TOKEN_USER_UNKNOWN if found is None else entry_state(x, found)
         if state is not Reason.TOKEN_USER_UNKNOWN:
@@ -225,8 +228,8 @@ def vouch_ref(x: Exchange, identity: Identity, *, token: bool = False) -> Ref:
 
 
 def good_ref(identity: Identity) -> Ref:
-    """Where the note is kept that this token was logged out by nobody (see Store.token_state)."""
-    return Ref("id", identity.user_id, f"+good#{identity.token_hash}")
+    """Where the note is kept that this token was logged out by nobody."""
+    return noted_at(identity.user_id, identity.token_hash)
 
 
 def vouch(x: Exchange, identity: Identity, status: int, ttl: float) -> Entry | None:

@@ -48,13 +48,17 @@ class Services(msgspec.Struct, frozen=True):
 
 
 class Exchange(msgspec.Struct, frozen=True):
-    """A request that matched `route` with these decoded values; steps write its `outcome`."""
+    """A request that matched `route` with these decoded values; steps write its `outcome`.
+
+    `token` is the caller's, where it was read before the request was.
+    """
 
     services: Services
     request: Request
     route: Route
     values: Mapping[str, str | tuple[str, ...]]
     outcome: Outcome
+    token: str | None = None
 
     async def forward(
         self,

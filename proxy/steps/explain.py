@@ -68,8 +68,7 @@ async def _lookup(x: Exchange, action: Lookup, told: dict[str, Any]) -> dict[str
     told["access"] = x.route.access.value
     value = x.values[action.var]
     refs = [
-        make_ref(x.services.settings, action.by, one, action.view)
-        for one in ((value,) if isinstance(value, str) else value)
+        make_ref(x.services.settings, action, one) for one in ((value,) if isinstance(value, str) else value)
     ]
     if not refs or None in refs:
         return _said(told, "BYPASS", Reason.KEY_UNUSABLE)

@@ -11,7 +11,7 @@ from proxy.core.errors import InvalidToken
 from proxy.core.granted import lacking
 from proxy.core.keys import dig, truth
 from proxy.core.model import Found, Reason, Ref, Reply
-from proxy.core.settings import Answer, Introspect
+from proxy.core.settings import Answer, Introspect, View
 from proxy.core.tokens import Identity, Rejected, Unproven
 from proxy.steps import body as bodies
 from proxy.steps.callers import (
@@ -50,22 +50,17 @@ async def introspect(x: Exchange, action: Introspect) -> Reply:
         return await bypass(x, identity.reason)
     if identity is None:
         return await bypass(x, Reason.TOKEN_MISSING)
-    lacks = lacking(x.route.require, identity.claims)
-    if lacks is not None:
+    fault = await _fault(x, identity)
+    if fault is Reason.TOKEN_REVOKED:
+        return _refused(x, action, fault)
+    if fault in (Reason.TOKEN_SCOPE, Reason.TOKEN_CLAIM):
         # Not bad, but not enough: what that means is upstream's to say.
-        return await bypass(x, lacks)
-    revoked = await token_state(x, identity)
-    if revoked is Reason.TOKEN_REVOKED:
-        return _refused(x, action, revoked)
-    if revoked is not None:
+        return await bypass(x, fault)
+    if fault is not None:
         # Its logout is under way, or Redis is away and with it the word of other replicas' logouts.
-        return await _asked(x, action, identity, revoked)
+        return await _asked(x, action, identity, fault)
     if action.answer is Answer.VIEW:
-        ref = Ref("id", identity.user_id, view.name)
-        rules = rules_of(x, view, Caller(None))
-        return await _told(
-            x, action, Plan(ref, view, rules, Caller(None), usable=lambda found: _proven(x, found)), gone=True
-        )
+        return await _told(x, action, _of_user(x, view, identity), gone=True)
     if action.answer is Answer.RFC7662:
         return await described(x, action, view, identity)
     state = await user_state(x, identity)
@@ -74,6 +69,26 @@ async def introspect(x: Exchange, action: Introspect) -> Reply:
     ref = Ref("id", identity.user_id, f"{view.name}#{identity.token_hash}")
     rules = rules_of(x, view, Caller(None), per_token=True, exp=identity.exp, sent=_sent(x))
     return await _told(x, action, Plan(ref, view, rules, Caller(None)), gone=False)
+
+
+async def planned(x: Exchange, action: Introspect) -> Plan | Reason:
+    """How a good token is told about that needs but a copy of its user; a reason for all else."""
+    identity = identify(x)
+    if not isinstance(identity, Identity) or action.answer is not Answer.VIEW:
+        return Reason.TOKEN_USER_UNKNOWN
+    fault = await _fault(x, identity)
+    return _of_user(x, x.services.settings.views[action.view], identity) if fault is None else fault
+
+
+async def _fault(x: Exchange, identity: Identity) -> Reason | None:
+    """What keeps a token that proves itself from being told about."""
+    lacks = lacking(x.route.require, identity.claims)
+    return await token_state(x, identity) if lacks is None else lacks
+
+
+def _of_user(x: Exchange, view: View, identity: Identity) -> Plan:
+    ref, rules = Ref("id", identity.user_id, view.name), rules_of(x, view, Caller(None))
+    return Plan(ref, view, rules, Caller(None), usable=lambda found: _proven(x, found))
 
 
 async def _told(x: Exchange, action: Introspect, plan: Plan, *, gone: bool) -> Reply:

@@ -31,10 +31,10 @@ from proxy.steps.passing import bypass, not_cached
 STALE_IF_STATUS = frozenset({500, 502, 503, 504})
 
 
-def make_ref(settings: Settings, key: str, value: str, slot: str) -> Ref | None:
-    """What is stored under that key; None where the value can't be one."""
-    kept = key_value(settings.user, key, value)
-    return None if kept is None else Ref(key, kept, slot)
+def make_ref(settings: Settings, action: Lookup, value: str | tuple[str, ...]) -> Ref | None:
+    """What is stored of the user with that key; None where the value can't be one."""
+    kept = key_value(settings.user, action.by, value) if isinstance(value, str) else None
+    return None if kept is None else Ref(action.by, kept, action.view)
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -55,23 +55,22 @@ class Plan(msgspec.Struct, frozen=True):
 
 async def lookup(x: Exchange, action: Lookup) -> Reply:
     """Answers `GET` of one user by any of its keys."""
-    settings = x.services.settings
-    view = settings.views[action.view]
-    x.outcome.view = view.name
-    value = x.values[action.var]
-    ref = make_ref(settings, action.by, value, view.name) if isinstance(value, str) else None
-    if ref is None:
-        return await bypass(x, Reason.KEY_UNUSABLE)
+    x.outcome.view = action.view
+    ref = make_ref(x.services.settings, action, x.values[action.var])
+    plan = Reason.KEY_UNUSABLE if ref is None else await planned(x, action, ref)
+    return await (bypass(x, plan) if isinstance(plan, Reason) else answer(x, plan))
+
+
+async def planned(x: Exchange, action: Lookup, ref: Ref) -> Plan | Reason:
+    """How this caller is answered who asks for `ref`, or why upstream decides."""
+    view = x.services.settings.views[action.view]
     caller = await admitted(x)
     if caller.denied is not None and caller.vouch is None:
-        return await bypass(x, caller.denied)
+        return caller.denied
     if caller.owner is not None and ref.key == "id" and ref.value != caller.owner:
-        return await bypass(x, Reason.NOT_OWNER)
+        return Reason.NOT_OWNER
     ref = replace(ref, slot=caller.slot(view.name))
-    return await answer(
-        x,
-        Plan(ref, view, rules_of(x, view, caller, exp=caller.exp), caller, usable=_owned(caller)),
-    )
+    return Plan(ref, view, rules_of(x, view, caller, exp=caller.exp), caller, usable=_owned(caller))
 
 
 def _owned(caller: Caller) -> Callable[[Found], Reason | None] | None:

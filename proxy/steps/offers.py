@@ -27,8 +27,6 @@ _OTHERS = tuple(
     for name, default in zip(Route.__struct_fields__[::-1], Route.__struct_defaults__[::-1], strict=False)
     if name not in _KNOWN
 )
-# Where what a caller may have does not depend on whose it is.
-_ANY_USER = frozenset({Access.ANYONE, Access.TOKEN, Access.UNSET})
 # What a copy is compared with: the same line is met by one and not by another.
 _CONDITIONS = ("if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range")
 # What a variant may be chosen by: lines of the head, which the fast path knows by its bytes. Of others it may
@@ -87,14 +85,13 @@ def offered(
     entry = found.entry
     if not _ordinary(x, directives) or reply.status != 200:
         return None
-    if found.tier is not Tier.MEMORY:
-        return _granted(x, ref)
-    held = x.services.cache.hold(ref)
+    grant = _granted(x)
+    held = x.services.cache.hold(ref) if found.tier is Tier.MEMORY else None
     if held is None or held.entry is not entry:
-        return None
+        return grant
     caller = _caller(x, ref)
     if caller is None:
-        return None
+        return grant
     return Offer(
         holds=(*_merged(held, *caller.state), *caller.keys),
         begins=max(caller.begins, entry.stored),
@@ -102,24 +99,25 @@ def offered(
         born=entry.stored - entry.age,
         expires=entry.expires,
         outcome=_counted(x),
+        grant=grant,
     )
 
 
-def _granted(x: Exchange, ref: Ref) -> Grant | None:
-    """What the caller may have of any user on this route, by what is said beside the target."""
-    action, settings, headers = x.route.action, x.services.settings, x.request.headers
-    if not isinstance(action, Lookup):
+def _granted(x: Exchange) -> Grant | None:
+    """What is said beside the target and the token, if that is nothing particular on this route."""
+    headers, place = x.request.headers, x.services.settings.token_from.where
+    match x.route.action:
+        case Introspect(answer=Answer.VIEW, opaque=()):
+            careful = False
+        case Lookup(many=False):
+            careful = x.route.access is Access.UNSET
+        case _:
+            return None
+    if place is Where.QUERY or (place is not Where.HEADER and asks_who(x.route)):
         return None
-    if x.route.access not in _ANY_USER or any(name in headers for name in _CONDITIONS):
+    if careful and has_credentials(headers, x.services.settings.credential_headers):
         return None
-    if x.route.access is Access.UNSET and has_credentials(headers, settings.credential_headers):
-        return None
-    if settings.token_from.where is Where.QUERY:
-        return None
-    caller = _caller(x, ref)
-    if caller is None:
-        return None
-    return Grant((*caller.state, *caller.keys), caller.begins, caller.ends, _counted(x, Tier.REDIS))
+    return None if any(name in headers for name in _CONDITIONS) else Grant(_counted(x))
 
 
 def offered_resource(
@@ -176,14 +174,14 @@ def _ordinary(x: Exchange, directives: RequestDirectives) -> bool:
     return x.services.settings.fast_path and plain and _plain(x.route)
 
 
-def _counted(x: Exchange, tier: Tier = Tier.MEMORY) -> Outcome:
+def _counted(x: Exchange) -> Outcome:
     return Outcome(
         route=x.outcome.route,
         kind=x.outcome.kind,
         method="GET",
         view=x.outcome.view,
         x_cache=XCache.HIT,
-        tier=tier,
+        tier=Tier.MEMORY,
         status=200,
     )
 
@@ -199,7 +197,7 @@ class Right(NamedTuple):
 
 def _caller(x: Exchange, ref: Ref) -> Right | None:
     """The caller's right to what is found at `ref`; None where it can't be told."""
-    if not _asks_who(x.route) or ref.key == "token":
+    if not asks_who(x.route) or ref.key == "token":
         # Under an opaque token, whoever has it finds what upstream said of it, for as long as it leads there.
         return Right()
     identity, verifier = identify(x), x.services.verifier
@@ -237,7 +235,8 @@ def _plain(route: Route) -> bool:
     return route.access in _SHARED and all(getattr(route, name) == default for name, default in _OTHERS)
 
 
-def _asks_who(route: Route) -> bool:
+def asks_who(route: Route) -> bool:
+    """Whether a hit on it depends on who is asking."""
     match route.action:
         case Introspect():
             return True
@@ -252,7 +251,7 @@ def _asks_who(route: Route) -> bool:
 def _state(x: Exchange, identity: Identity, ref: Ref) -> tuple[HeldEntry, float] | None:
     """What shows that the caller is active, and until when; None where it is not in memory."""
     now = x.services.now()
-    slots = [vouch_ref(x, identity).slot, x.services.user_view]
+    slots = [x.services.user_view, vouch_ref(x, identity).slot]
     action = x.route.action
     if isinstance(action, Introspect) and action.answer is not Answer.UPSTREAM:
         # What the answer was made of says it itself.

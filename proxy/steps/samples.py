@@ -136,8 +136,7 @@ async def _evict(x: Exchange, ours: Any, theirs: Any) -> None:
             aliases.update(aliases_in(model, user))
     action = x.route.action
     if isinstance(action, Lookup) and not action.many:
-        value = x.values[action.var]
-        ref = make_ref(x.services.settings, action.by, value, "") if isinstance(value, str) else None
+        ref = make_ref(x.services.settings, action, x.values[action.var])
         if ref is not None and ref.key == "id":
             ids.add(ref.value)
         elif ref is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from proxy.core.identity import good_ref
 from proxy.core.model import Batch, Entry, Evicted, Fence, Found, Looked, Reason, Ref, Ticket
 from proxy.core.packed import Packed
 from proxy.store.cutoffs import Cutoffs, outdated
@@ -57,6 +58,10 @@ class MemoryStore(Memory):
 
     async def get(self, ref: Ref) -> Looked:
         """See Store."""
+        return self.look(ref)
+
+    def peek(self, ref: Ref) -> Looked:
+        """See Store; what is not here is nowhere."""
         return self.look(ref)
 
     async def ticket(self, ref: Ref | None = None) -> Ticket:
@@ -155,13 +160,24 @@ class MemoryStore(Memory):
         self, user_id: str, token: str, until: float, issued: float | None = None
     ) -> Reason | None:
         """See Store."""
-        state = self.revocations.state(token)
-        ref, note = noted(user_id, token, until, self._now())
-        if state is None and not isinstance(self.look(ref), Found):
-            if outdated(issued, self.cutoffs.before(user_id)) or note.dead <= self._now():
-                return Reason.TOKEN_OUTDATED
+        state = self.peek_token(user_id, token, until, issued)
+        if state is None and not self._noted(user_id, token):
+            ref, note = noted(user_id, token, until, self._now())
             self.put(ref, note, self.begin())
         return state
+
+    def peek_token(
+        self, user_id: str, token: str, until: float, issued: float | None = None
+    ) -> Reason | None:
+        """See Store."""
+        state = self.revocations.state(token)
+        if state is not None:
+            return state
+        doubtful = outdated(issued, self.cutoffs.before(user_id)) or until <= self._now()
+        return Reason.TOKEN_OUTDATED if doubtful and not self._noted(user_id, token) else None
+
+    def _noted(self, user_id: str, token: str) -> bool:
+        return isinstance(self.look(good_ref(user_id, token)), Found)
 
     async def revoke(self, user_id: str, token: str, until: float, name: str = "") -> None:  # noqa: ARG002 - the port's
         """See Store."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from proxy.core.identity import good_ref
 from proxy.core.model import Entry, Reason, Ref
 from proxy.core.ports import Membership
 from proxy.store import codec
@@ -114,7 +115,7 @@ def noted(user_id: str, token: str, until: float, now: float) -> tuple[Ref, Entr
     """Where memory notes that nobody has revoked that token, and the note: it goes when its user goes."""
     dead = min(until, now + DAY)
     entry = Entry(user_id=user_id, status=204, stored=now, expires=dead, dead=dead)
-    return Ref("id", user_id, f"+good#{token}"), entry
+    return good_ref(user_id, token), entry
 
 
 class RedisRevocations:

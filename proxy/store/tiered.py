@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from proxy.core.errors import StoreError
 from proxy.core.model import Absent, Batch, Entry, Evicted, Fence, Found, Looked, Reason, Ref, Ticket
 from proxy.core.packed import Packed
-from proxy.core.ports import Membership
+from proxy.core.ports import Membership, NotAtHandError
 from proxy.store.bracket import Bracket
 from proxy.store.glances import Glance, Glances
 from proxy.store.hold import Held
@@ -71,7 +71,7 @@ class TieredStore:
         if feed is not None:
             feed.orphaned = self.bracket.take_over
         self.glances = Glances(*redis.reading, memory, self.recovery)
-        self.tokens = TokenWords(memory, redis, self.recovery, self._may_remember, feed)
+        self.tokens = TokenWords(memory, redis, self.recovery, self._remembers, feed)
         self._closed = False
 
     @property
@@ -83,19 +83,19 @@ class TieredStore:
             self.memory.stats, self.redis.stats, ladder.breaker.opened, ladder.restarts, pending
         )
 
-    @property
     def _remembers(self) -> bool:
         """May memory be used now? Asked each time, as a process that was frozen must find out here."""
         return self._feed is None or self._feed.alive or self.recovery.down
 
     async def get(self, ref: Ref) -> Looked:
         """See Store."""
-        looked: Looked = self.memory.look(ref) if self._remembers else Absent()
-        if isinstance(looked, Found) or (looked.reason is Reason.FENCED):
-            return looked
+        try:
+            return self.peek(ref)
+        except NotAtHandError as error:
+            why = error.reason
         self._watch()
         if self.recovery.down:
-            return Absent(Reason.STORE_DOWN) if looked.reason is Reason.ABSENT else looked
+            return Absent(Reason.STORE_DOWN if why is Reason.ABSENT else why)
         # Taken before the read: an eviction in between refuses the copy.
         local = self.memory.begin(ref)
         try:
@@ -107,9 +107,16 @@ class TieredStore:
         self.recovery.breaker.succeeded()
         if isinstance(looked, Found):
             self.glances.learn(ref, looked.entry)
-            if self._remembers:
+            if self._remembers():
                 self.memory.put(ref, looked.entry, local)
         return looked
+
+    def peek(self, ref: Ref) -> Looked:
+        """See Store."""
+        looked = self.memory.look(ref) if self._remembers() else Absent()
+        if isinstance(looked, Found) or looked.reason is Reason.FENCED:
+            return looked
+        raise NotAtHandError(looked.reason)
 
     def glance(self, ref: Ref, done: Callable[[Packed | None], None]) -> Glance | None:
         """See Store."""
@@ -117,11 +124,8 @@ class TieredStore:
 
     def hold(self, ref: Ref) -> Held | None:
         """See Store; only of what memory holds, and good while memory may be used."""
-        found = self.memory.hold(ref) if self._remembers else None
-        return found if found is None or self._feed is None else found.behind(self._may_remember)
-
-    def _may_remember(self) -> bool:
-        return self._remembers
+        found = self.memory.hold(ref) if self._remembers() else None
+        return found if found is None or self._feed is None else found.behind(self._remembers)
 
     async def ticket(self, ref: Ref | None = None) -> Ticket:
         """See Store. Without `seq` the answer can be stored in memory only."""
@@ -179,7 +183,7 @@ class TieredStore:
                 self.recovery.breaker.succeeded()
                 if reason is None:
                     self.glances.learn(ref, entry)
-                    if self._remembers:
+                    if self._remembers():
                         self.memory.put(ref, entry, ticket.local)
                 return reason
         if self._feed is not None and not self.recovery.down:
@@ -218,6 +222,10 @@ class TieredStore:
         """See Store."""
         self._watch()
         return await self.tokens.state(user_id, token, until, issued)
+
+    def peek_token(self, user_id: str, token: str, *_: float | None) -> Reason | None:
+        """See Store."""
+        return self.tokens.known(user_id, token)
 
     async def revoke(self, user_id: str, token: str, until: float, name: str = "") -> None:
         """See Store."""

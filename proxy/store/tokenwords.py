@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable
 
 from proxy.core.errors import StoreError
-from proxy.core.model import Batch, Found, Reason
-from proxy.core.ports import Membership
+from proxy.core.identity import good_ref
+from proxy.core.model import Absent, Batch, Found, Reason
+from proxy.core.ports import Membership, NotAtHandError
 from proxy.store.cutoffs import RedisCutoffs, outdated
 from proxy.store.memory import MemoryStore
 from proxy.store.recovery import Recovery
@@ -46,17 +47,26 @@ class TokenWords:
 
     async def state(self, user_id: str, token: str, until: float, issued: float | None) -> Reason | None:
         """Where it was asked once, memory remembers it for as long as it remembers the user."""
-        memory = self._memory
-        known = memory.revocations.state(token)
+        try:
+            return self.known(user_id, token)
+        except NotAtHandError:
+            return await self._asked(user_id, token, until, issued)
+
+    def known(self, user_id: str, token: str) -> Reason | None:
+        """What memory says. Raises NotAtHandError."""
+        known = self._memory.revocations.state(token)
         if known is not None:
             return known
+        looked = self._memory.look(good_ref(user_id, token)) if self._remembers() else Absent()
+        if isinstance(looked, Found):
+            return None
+        if looked.reason is Reason.FENCED:
+            return Reason.FENCED
+        raise NotAtHandError
+
+    async def _asked(self, user_id: str, token: str, until: float, issued: float | None) -> Reason | None:
+        memory = self._memory
         ref, note = noted(user_id, token, until, self._now())
-        if self._remembers():
-            looked = memory.look(ref)
-            if isinstance(looked, Found):
-                return None
-            if looked.reason is Reason.FENCED:
-                return Reason.FENCED
         self._recovery.watch()
         if self._recovery.down:
             return Reason.STORE_DOWN

@@ -204,7 +204,8 @@ async def test_what_depends_on_whose_it_is_is_walked(valkey: Valkey, tmp_path: P
                     if access == "owner" and other != user:
                         assert b"X-Cache: HIT" not in answer
         assert at.app.telemetry.stats()["tiers"].get("redis", 0) > tiers, "copies were found in Redis"
-        assert 0 == len(forms(at))
+        # Whose copy an owner may have is judged anew each time.
+        assert (access == "owner") == len(forms(at))
 
 
 async def test_credentials_of_which_no_rule_speaks_open_what_is_public(
