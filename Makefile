@@ -149,7 +149,7 @@ clean: ## remove everything that was made here
 
 $(RUNS): requirements-demo.lock pyproject.toml
 	@$(call check-python)
-	@echo "installing into $(VENV), once: $$(grep -c == requirements-demo.lock) packages, 40 MB …"
+	@echo "installing into $(VENV), once: $$(grep -c == requirements-demo.lock) packages, under 20 MB …"
 	@rm -f $(RUNS)
 	@$(BIN)/python -c '' 2>/dev/null || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
 	@$(BIN)/python $(PIP) --require-hashes -r requirements-demo.lock

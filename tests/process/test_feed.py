@@ -436,6 +436,42 @@ async def test_a_message_that_nobody_can_read_costs_memory_and_nothing_else(
     assert [] == caplog.records
 
 
+async def test_it_can_be_left_while_its_connection_ends() -> None:
+    """Redis fails at the very moment, and the connection takes its time to end: nobody begins again."""
+    ending, begun = asyncio.Event(), []
+
+    class Gone:
+        """A link whose server is gone."""
+
+        @asynccontextmanager
+        async def bounded(self) -> AsyncIterator[None]:
+            raise StoreError("gone")
+            yield
+
+    async def messages() -> AsyncIterator[bytes]:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ending.set()
+            await asyncio.Event().wait()
+        yield b""
+
+    @asynccontextmanager
+    async def listening(*channels: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        begun.append(channels)
+        if len(begun) > 1:
+            # It would never end.
+            raise asyncio.CancelledError
+        yield messages()
+
+    link: Any = Gone()
+    one = feed.Feed(link, listening, drop=lambda _: None, woken=lambda *_, **__: None)
+    one.start()
+    await ending.wait()
+    await one.close()
+    assert 1 == len(begun)
+
+
 async def test_many_writers_and_readers(replicas: list[Replica]) -> None:
     """A counter that all replicas write and read: no read is older than the last write that was answered."""
     upstream, answered = 0, 0
