@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import subprocess
@@ -14,9 +15,10 @@ from dataclasses import replace
 
 import pytest
 
+from proxy.steps import changed
 from proxy.store.scripts import TEXTS
 from tests.processes import ROOT, Stub, ask, poll
-from tests.simulator.bugs import BUGS as SIMULATED
+from tests.simulator.bugs import Bug
 from tests.soak.checker import (
     BEHIND,
     CUT_OFF,
@@ -31,9 +33,9 @@ from tests.soak.checker import (
     check,
 )
 from tests.soak.faults import Fault, Replica
-from tests.soak.load import Record
 from tests.soak.people import Person
-from tests.soak.planted import BUGS
+from tests.soak.planted import BUGS, plant, wanted
+from tests.soak.record import Record
 from tests.soak.report import failures
 from tests.soak.writer import Writer
 from tests.valkey import Valkey
@@ -158,6 +160,15 @@ def test_one_missed_write_that_was_told_is_enough() -> None:
     assert (1, {}) == told(check((*COMMITS[:2], third), [seen(3.5, FIRST)], windows))
 
 
+def test_one_missed_write_that_is_too_old_is_enough() -> None:
+    """A replica without Redis has no copy from before it, whatever came since."""
+    third = wrote(THIRD, 8.0, 8.1, ID, NEW)
+    windows = [away(1.5, 9.0, 1)]
+    read = seen(2.1 + BEHIND, FIRST)
+    assert (1, {}) == told(check((*COMMITS[:2], third), [read], windows))
+    assert (1, {}) == told(check((*COMMITS[:2], replace(third, over=read.begun - 0.01)), [read], windows))
+
+
 @pytest.mark.parametrize(("later", "excused"), [(BEHIND - 0.1, True), (BEHIND + 0.1, False)])
 def test_a_write_that_was_seen_is_known_though_nobody_was_told(later: float, excused: bool) -> None:
     """The memory of a replica without Redis may be behind from then on, and not for ever."""
@@ -232,12 +243,22 @@ def test_a_write_that_is_done_twice_is_a_failure(doubtful: bool) -> None:
 
 
 def test_mistakes_that_can_be_put_in_are_those_of_the_simulator() -> None:
-    """Under the simulator's names, and in scripts that hold what they cut out."""
-    known = {bug.name: bug for bug in SIMULATED}
+    """In scripts that hold what they cut out."""
     scripts = list(TEXTS.values())
-    for name in BUGS.values():
-        for piece, _ in known[name].cuts if isinstance(name, str) else ():
+    for name in BUGS:
+        bug = wanted(name)
+        for piece, _ in bug.cuts if isinstance(bug, Bug) else ():
             assert any(piece in text for text in scripts), (name, piece)
+
+
+def test_a_mistake_stays_until_the_process_ends() -> None:
+    """It went with the first collection of garbage once, and such a run finds nothing."""
+    whole = changed.aliases_in
+    with ExitStack() as stack:
+        plant(wanted("create"), stack)
+        gc.collect()
+        assert changed.aliases_in is not whole
+    assert changed.aliases_in is whole
 
 
 def test_a_nobody_that_forward_costs() -> None:

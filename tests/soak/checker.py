@@ -34,6 +34,17 @@ NEVER: Version = (-1, 0)
 Key = tuple[str, object]
 
 
+def span(begun: float, ended: float) -> str:
+    """A time, for people."""
+    return f"{begun:.3f} to {ended:.3f}"
+
+
+def _named(version: Version | None) -> str:
+    if version is None:
+        return "nobody"
+    return f"user {version[0]}, " + ("deleted" if version[1] == GONE else f"version {version[1]}")
+
+
 @dataclass(frozen=True, slots=True)
 class Commit:
     """A version that upstream committed; times in monotonic seconds.
@@ -52,6 +63,11 @@ class Commit:
     replica: int = DIRECT
     named: frozenset[Key] = frozenset()
 
+    def __str__(self) -> str:
+        email = next((f" as {value}" for kind, value in self.keys if kind == "email"), "")
+        told = f"{self.by}, {'answered' if self.answered else 'unanswered'}"
+        return f"{span(self.begun, self.over)}: {told}: {_named(self.version)}{email}"
+
 
 @dataclass(frozen=True, slots=True)
 class Read:
@@ -65,6 +81,9 @@ class Read:
     by: str
     replica: int = DIRECT
 
+    def __str__(self) -> str:
+        return f"{span(self.begun, self.ended)}: {self.by} {self.key[1]}: {_named(self.version)}"
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -74,6 +93,9 @@ class Window:
     ended: float
     why: str
     replica: int
+
+    def __str__(self) -> str:
+        return f"{span(self.begun, self.ended)}: replica {self.replica}, {self.why}"
 
     def holds(self, begun: float, ended: float) -> bool:
         """Whether some of that time was in it."""
@@ -98,8 +120,9 @@ class Violation:
     history: tuple[Commit | Read, ...]
 
     def __str__(self) -> str:
-        lines = [f"user {self.read.user}: version {self.read.version} after {self.floor}", f"  {self.read}"]
-        return "\n".join([*lines, f"  but {self.since}", *(f"    {event}" for event in self.history)])
+        lines = [f"violation: {_named(self.read.version)} after {_named(self.floor)}", f"  read  {self.read}"]
+        lines += [f"  after {self.since}", *(f"        {event}" for event in self.history)]
+        return "\n".join(lines)
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from tests.processes import COMMAND, Proxy, ask
-from tests.soak.checker import Window
+from tests.soak.checker import Window, span
 from tests.valkey import Valkey
 
 AWAY = "the shared store is not used until it is back"
@@ -117,6 +117,9 @@ class Fault:
     ended: float
     recovered: float
     well: bool = True
+
+    def __str__(self) -> str:
+        return f"{span(self.begun, self.recovered)}: {self.kind}"
 
 
 class Faults:

@@ -8,6 +8,9 @@ from urllib.parse import urlsplit
 
 _FIELD = re.compile(rb"\r\n(content-length|x-cache|connection): *([^\r]*)", re.IGNORECASE)
 
+# The longest that anybody is waited for, in seconds.
+ENOUGH = 20.0
+
 
 class Line:
     """Sends requests one after another to one server at a time; connects again where that changes or breaks.

@@ -6,25 +6,23 @@ import asyncio
 import json
 import random
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from sys import intern
 
 import orjson
 
-from tests.soak.checker import Commit, Key, Read
-from tests.soak.line import Line
+from tests.soak.checker import Key, Read
+from tests.soak.line import ENOUGH, Line
 from tests.soak.pace import Pace
 from tests.soak.people import Person
+from tests.soak.record import Record
+from tests.soak.writer import Writer
 
 # Who could not be asked is asked again after this many seconds.
 PAUSE = 0.05
 # A reader asks anew after so many seconds. What waits for a frozen replica when that wakes up must have been
 # asked for during the freeze, or it could not be too old.
 PATIENCE = (0.3, 1.0)
-# The longest that the service itself is waited for.
-ENOUGH = 20.0
 # The share of reads that ask for two users at once.
 PAIRS = 1 / 6
 # Half of the reads are of these many users.
@@ -40,58 +38,51 @@ DIRECT_WRITES = 10.0
 NOBODY = {"token": 401}
 
 
-@dataclass(slots=True)
-class Record:
-    """All that happened, at which monotonic second. Latencies are (begun, seconds)."""
-
-    reads: list[Read] = field(default_factory=list)
-    commits: list[Commit] = field(default_factory=list)
-    answers: int = 0
-    hits: int = 0
-    writes: Counter[str] = field(default_factory=Counter)
-    """By method."""
-    unanswered: Counter[str] = field(default_factory=Counter)
-    """Writes of unknown outcome, by why."""
-    refused: Counter[str] = field(default_factory=Counter)
-    """Answers that no fault explains."""
-    lost: list[tuple[float, str]] = field(default_factory=list)
-    """Connections that broke."""
-    latencies: list[tuple[float, float]] = field(default_factory=list)
-    direct: list[tuple[float, float]] = field(default_factory=list)
-    slow: list[tuple[float, float]] = field(default_factory=list)
-    """When the service was slow with writes."""
-
-
 class Load:
     """`where(n)` is the URL of replica n now; `stub` the service's own; `witness` a token of nobody's."""
 
     def __init__(
         self, people: list[Person], where: Callable[[int], str], stub: str, witness: str, seed: int
     ) -> None:
-        self.people = people
         self.record = Record()
+        self._people = people
         self._where = where
         self._stub = stub
         self._witness = witness
         self._seed = seed
 
-    async def read(self, stop: asyncio.Event, number: int, replica: int) -> None:
-        """One reader, who stays with a replica, so that a frozen one does not stop them all."""
-        rng, line = self._chance(f"reader-{number}"), Line()
-        while not stop.is_set():
-            person = rng.choice(self.people[: rng.choice((POPULAR, len(self.people)))])
-            if not await self._read(line, rng, replica, person):
-                await asyncio.sleep(PAUSE)
-        line.close()
+    async def run(
+        self, stop: asyncio.Event, replicas: int, *, readers: int, writers: int, writes: float
+    ) -> None:
+        """Until `stop`, and until the outcome of every write is known; `writes` a second, by all writers."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(readers):
+                group.create_task(self._read_on(stop, number, number % replicas))
+            for number in range(writers):
+                rng = self._chance(f"writer-{number}")
+                mine = self._people[number::writers]
+                writer = Writer(mine, replicas, self._where, self._stub, self.record, rng)
+                group.create_task(writer.run(stop, writes / writers))
+            group.create_task(self._write_directly(stop))
+            group.create_task(self._slow_down(stop))
 
     def _chance(self, what: str) -> random.Random:
         return random.Random(f"{self._seed}-{what}")
+
+    async def _read_on(self, stop: asyncio.Event, number: int, replica: int) -> None:
+        """One reader, who stays with a replica, so that a frozen one does not stop them all."""
+        rng, line = self._chance(f"reader-{number}"), Line()
+        while not stop.is_set():
+            person = rng.choice(self._people[: rng.choice((POPULAR, len(self._people)))])
+            if not await self._read(line, rng, replica, person):
+                await asyncio.sleep(PAUSE)
+        line.close()
 
     async def _read(self, line: Line, rng: random.Random, replica: int, person: Person) -> bool:
         about: dict[Key, Person]
         if rng.random() < PAIRS:
             kind, token = "ids", None
-            about = {("id", one.ids[-1]): one for one in (person, rng.choice(self.people))}
+            about = {("id", one.ids[-1]): one for one in (person, rng.choice(self._people))}
             path = "/users?ids=" + ",".join(str(number) for _, number in about)
         else:
             request = person.asked(rng, self._witness)
@@ -125,7 +116,7 @@ class Load:
             record.refused[f"read by {kind}: another user"] += 1
         return True
 
-    async def write_directly(self, stop: asyncio.Event) -> None:
+    async def _write_directly(self, stop: asyncio.Event) -> None:
         """The measure that the writers' latency is held against; user 1 is nobody's."""
         rng, line = self._chance("direct"), Line()
         pace = Pace(DIRECT_WRITES, rng)
@@ -141,7 +132,7 @@ class Load:
             self.record.direct.append((begun, time.monotonic() - begun))
         line.close()
 
-    async def slow_down(self, stop: asyncio.Event) -> None:
+    async def _slow_down(self, stop: asyncio.Event) -> None:
         """Makes the service slow with one kind of request after another."""
         rng, line = self._chance("slow"), Line()
         while not stop.is_set():

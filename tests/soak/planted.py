@@ -9,7 +9,7 @@ import gc
 import hashlib
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -55,12 +55,12 @@ BUGS: dict[str, str | Patching] = {
 }
 
 
-def plant(bug: Bug | Patching) -> None:
-    """Makes the mistake in this process, for good."""
+def plant(bug: Bug | Patching, stack: ExitStack) -> None:
+    """Makes the mistake in this process, until the stack is closed; in the scripts for good."""
     if not isinstance(bug, Bug):
-        bug().__enter__()
+        stack.enter_context(bug())
         return
-    bug.patching().__enter__()
+    stack.enter_context(bug.patching())
     for script in gc.get_objects():
         if isinstance(script, scripts.Script):
             script.text = bug.mutate(script.text)
@@ -68,8 +68,14 @@ def plant(bug: Bug | Patching) -> None:
             scripts.TEXTS[script.digest] = script.text
 
 
+def wanted(name: str) -> Bug | Patching:
+    """The mistake that the command line calls so."""
+    mistake = BUGS[name]
+    return next(bug for bug in SIMULATED if bug.name == mistake) if isinstance(mistake, str) else mistake
+
+
 if __name__ == "__main__":
-    wanted = BUGS[sys.argv[1]]
-    plant(next(bug for bug in SIMULATED if bug.name == wanted) if isinstance(wanted, str) else wanted)
-    sys.argv[1:2] = []
-    sys.exit(main())
+    with ExitStack() as stack:
+        plant(wanted(sys.argv[1]), stack)
+        sys.argv[1:2] = []
+        sys.exit(main())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tests.soak.checker import DIRECT, Verdict, Window
 from tests.soak.faults import KINDS, Fault
-from tests.soak.load import Record
+from tests.soak.record import Record
 
 # Only this fault may break a connection of a client.
 BREAKS = "kill replica"

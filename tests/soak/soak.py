@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import random
 import sys
 import time
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 
 import uvloop
 
@@ -24,8 +24,8 @@ from tests.soak.faults import KINDS, Fault, Faults, Replica
 from tests.soak.load import Load
 from tests.soak.people import Person
 from tests.soak.planted import BUGS
+from tests.soak.record import Record
 from tests.soak.report import report
-from tests.soak.writer import Writer
 from tests.valkey import Valkey
 
 # The seconds that are left for reads when the last fault is over.
@@ -61,46 +61,23 @@ async def soak(given: argparse.Namespace) -> int:
     """One run; its exit code."""
     with ExitStack() as stack:
         valkey = stack.enter_context(Valkey())
-        stub = stack.enter_context(
-            Stub.start(
-                users=given.users + 2,
-                latency="3ms",
-                latency_jitter="2ms",
-                drop_after_commit_rate=given.drop_rate,
-                seed=given.seed,
-            )
-        )
+        slow = {"latency": "3ms", "latency_jitter": "2ms", "drop_after_commit_rate": given.drop_rate}
+        stub = stack.enter_context(Stub.start(users=given.users + 1, seed=given.seed, **slow))
         replicas = []
         for number in range(given.replicas):
-            replicas.append(
-                await asyncio.to_thread(Replica, number, stub.url, valkey, given.bug, given.memory)
-            )
-            stack.callback(replicas[-1].stop)
-        numbers = [n for n in range(2, given.users + 2) if n != 13 and n % 25]
-        people = [Person.of(stub.get(f"/users/{number}").json()) for number in numbers]
-        witness = Person.of(stub.get("/users/1").json()).token
-        load = Load(people, lambda n: replicas[n].url, stub.url, witness, given.seed)
-        record = load.record
-        begun = time.monotonic()
-
-        def tell(fault: Fault) -> None:
-            well = f"all {'' if fault.well else 'not '}well {fault.recovered - fault.ended:.1f} s later"
-            count = f"{len(record.reads):,} reads, {sum(record.writes.values()):,} writes"
-            print(f"{fault.recovered - begun:6.1f} s  {fault.kind}, {well}; {count}", flush=True)  # noqa: T201
-
-        faults = Faults(replicas, valkey, given.seed, given.only, tell)
+            replica = await asyncio.to_thread(Replica, number, stub.url, valkey, given.bug, given.memory)
+            stack.callback(replica.stop)
+            replicas.append(replica)
+        shown = [stub.get(f"/users/{number}").json() for number in range(1, given.users + 2)]
+        witness, *people = [Person.of(user) for user in shown if user["is_active"]]
+        load = Load(people, lambda n: replicas[n].url, stub.url, witness.token, given.seed)
+        record, begun = load.record, time.monotonic()
+        faults = Faults(replicas, valkey, given.seed, given.only, partial(tell, record, begun))
         await faults.recovered()
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
-            for number in range(given.readers):
-                group.create_task(load.read(stop, number, number % given.replicas))
-            for number in range(given.writers):
-                rng = random.Random(f"{given.seed}-writer-{number}")
-                mine = people[number :: given.writers]
-                writer = Writer(mine, given.replicas, lambda n: replicas[n].url, stub.url, record, rng)
-                group.create_task(writer.run(stop, given.writes / given.writers))
-            group.create_task(load.write_directly(stop))
-            group.create_task(load.slow_down(stop))
+            much = {"readers": given.readers, "writers": given.writers, "writes": given.writes}
+            group.create_task(load.run(stop, given.replicas, **much))
             try:
                 await asyncio.sleep(given.seconds) if given.no_faults else await faults.run(given.seconds)
                 await asyncio.sleep(CALM)
@@ -109,13 +86,22 @@ async def soak(given: argparse.Namespace) -> int:
         spent = time.monotonic() - begun
         told = stub.get("/__stats").json()
         stack.pop_all().close()
+    for replica in replicas:
+        record.refused.update(f"replica logged: {line['message']}" for line in replica.errors)
     windows = sorted((one for replica in replicas for one in replica.outages), key=lambda one: one.begun)
     verdict = check(record.commits, record.reads, windows)
-    # What the log said of errors, and the violations with all that may have led to them.
-    causes = [*verdict.violations, *faults.done, *windows] if verdict.violations else []
-    for line in (*(line for replica in replicas for line in replica.errors), *causes):
-        print(line)  # noqa: T201 - it is what the command is for
     upstream = {"calls": told["requests"]["total"], "drops": told["faults"]["drops"]}
     found = report(record, verdict, faults.done, windows, upstream, spent)
+    for violation in verdict.violations:
+        print(violation)  # noqa: T201 - it is what the command is for
+    for cause in (*faults.done, *windows) if verdict.violations else ():
+        print(cause)  # noqa: T201 - the same
     print(json.dumps(asdict(found)) if given.json else found)  # noqa: T201 - the same
     return 0 if found.good else 1
+
+
+def tell(record: Record, begun: float, fault: Fault) -> None:
+    """Says how far it is."""
+    well = f"all {'' if fault.well else 'not '}well {fault.recovered - fault.ended:.1f} s later"
+    count = f"{len(record.reads):,} reads, {sum(record.writes.values()):,} writes"
+    print(f"{fault.recovered - begun:6.1f} s  {fault.kind}, {well}; {count}", flush=True)  # noqa: T201 - the same

@@ -13,10 +13,10 @@ from typing import Any
 import orjson
 
 from tests.soak.checker import GONE, Commit, Read, Version
-from tests.soak.line import Line
-from tests.soak.load import ENOUGH, Record
+from tests.soak.line import ENOUGH, Line
 from tests.soak.pace import Pace
 from tests.soak.people import Person
+from tests.soak.record import Record
 
 # Longer than the service takes for anything.
 SETTLED = 0.25
