@@ -122,6 +122,19 @@ async def test_freeing_an_alias_removes_its_nobody(kit: Kit) -> None:
     assert Absent() == await kit.store.get(EMAIL)
 
 
+async def test_an_answer_about_an_opaque_token_needs_its_mark(kit: Kit) -> None:
+    """Whoever ended the token knew no user whose floor to raise: the mark is what the late answer lacks."""
+    ref = by("token", "a-hash", "told#a-hash")
+    entry = kit.entry(keys={"token": "a-hash"})
+    late = await kit.store.ticket(ref)
+    await kit.store.evict([], [("token", "a-hash")])
+
+    assert None is not await kit.store.fill(ref, entry, late)
+    assert None is await kit.body(ref)
+    await kit.put(entry, ref)
+    assert b"{}" == await kit.body(ref)
+
+
 async def test_a_user_fills_over_nobody(kit: Kit) -> None:
     """Once somebody has the key, the stored 404 is over."""
     await kit.put(kit.entry(None), EMAIL)
