@@ -18,7 +18,8 @@ from tests.processes import ROOT, SECRET, Proxy, ask
 from tests.valkey import Valkey
 
 ROUTES = (ROOT / "proxy" / "routes.yaml").read_text()
-PRIVATE = ROUTES.replace("\nroutes:\n", "\nhash_keys: true\nencrypt: true\n\nroutes:\n")
+TOLD = '  - {match: "POST /auth/told", introspect: {answer: upstream, view: introspection}}\n'
+PRIVATE = ROUTES.replace("\nroutes:\n", f"\nhash_keys: true\nencrypt: true\n\nroutes:\n{TOLD}")
 KEYS = {"CACHE_HASH_KEY": "0a" * 32, "CACHE_ENCRYPT_KEY": "0b" * 32}
 USER = {
     "id": 7,
@@ -151,16 +152,21 @@ def asked_at(index: int) -> bytes:
     return TARGETS[index // 4 % len(TARGETS)].encode()
 
 
-def ask_forms(url: str) -> list[bytes]:
-    """Introspections by POST: of callers who prove themselves in a header, in the form, and not at all."""
+ASKS = ("/auth/introspect", "/auth/told")
+
+
+def ask_forms(url: str, *paths: str) -> list[bytes]:
+    """Forms, above all introspections by POST: of callers who prove themselves in a header, in it, or not."""
     found = []
     secret = "client_id=canary-client&client_secret=canary-secret&canary-name=canary-value"
     for caller, more in (("Authorization: Basic Y2FuYXJ5OmNhbmFyeQ==\r\n", ""), ("", secret), ("", "")):
         for token in (ASKED, ASKED, ASKED, BAD, "canary-token", "canary-token&token=canary-other"):
             body = f"token={token}&{more}".rstrip("&").encode()
-            head = f"POST /auth/introspect HTTP/1.1\r\nHost: x\r\n{caller}Connection: close\r\n"
-            head += f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n"
-            found.append(raw(url, head.encode() + body))
+            for path in paths:
+                head = f"POST {path} HTTP/1.1\r\nHost: x\r\n{caller}Connection: close\r\n"
+                head += "Content-Type: application/x-www-form-urlencoded\r\n"
+                head += f"Content-Length: {len(body)}\r\n\r\n"
+                found.append(raw(url, head.encode() + body))
     return found
 
 
@@ -220,18 +226,18 @@ def test_no_canary_comes_out(tmp_path: Path) -> None:
         # The writes have emptied it.
         for target in TARGETS:
             raw(proxy.url, f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
-        places["forms"] = b"\n".join(map(ours, ask_forms(proxy.url)))
+        places["forms"] = b"\n".join(map(ours, ask_forms(proxy.url, *ASKS)))
         assert b"X-Cache: HIT" in places["forms"]
         stored: list[Any] = []
         for key in valkey.ask("KEYS", "*"):
             value = valkey.ask("HGETALL" if valkey.ask("TYPE", key) == b"hash" else "GET", key)
             stored += [key, repr(value).encode()]
-        assert any(b"v:users" in part for part in stored)
+        assert all(any(slot in part for part in stored) for slot in (b"v:users", b"v:introspection#"))
         places["redis"] = b"\n".join(stored)
         places["argv"] = Path(f"/proc/{proxy.pid}/cmdline").read_bytes()
         valkey.kill()
         ask_everything(proxy.url)
-        ask_forms(proxy.url)
+        ask_forms(proxy.url, *ASKS, "/auth/logout")
         assert 0 == proxy.stop()
         places["log"] = "\n".join(proxy.lines()).encode()
     assert len(places["log"]) > 2000

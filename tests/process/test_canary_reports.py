@@ -16,10 +16,12 @@ from urllib.parse import quote
 import redis
 
 from tests.process.test_canary import (
+    ASKS,
     GOOD,
     KEYS,
     PRIVATE,
     TARGETS,
+    USER,
     Origin,
     ask_everything,
     ask_forms,
@@ -27,7 +29,7 @@ from tests.process.test_canary import (
     raw,
 )
 from tests.process.test_tracing import Receiver, _receiver  # noqa: F401 - a fixture
-from tests.processes import Proxy, ask, poll
+from tests.processes import SECRET, Proxy, ask, environment, poll, run
 from tests.valkey import Valkey
 
 JSON = {"Content-Type": "application/json"}
@@ -82,6 +84,23 @@ def told(proxy: Proxy) -> Iterator[tuple[str, bytes]]:
         yield "/mode", proxy.ask_admin("POST", "/mode", JSON, json.dumps(body)).body
 
 
+def commanded(proxy: Proxy, folder: Path) -> Iterator[bytes]:
+    """What commands print about a running proxy, of what they were not told themselves."""
+    (folder / "ids").write_text("7\ncanary-404\n")
+    for command in (
+        ("stats",),
+        ("stats", "--json"),
+        ("evict", "--id", "7"),
+        ("evict", "--email", USER["email"], "--json"),
+        ("explain", "GET", TARGETS[0], "-H", f"Authorization: Bearer {GOOD}"),
+        ("warm", "--ids", str(folder / "ids"), "--proxy", proxy.url, "--routes", str(folder / "routes.yaml")),
+    ):
+        place = () if command[0] == "warm" else ("--admin", proxy.admin)
+        code, out, err = run(*command, *place, environ=environment(**KEYS, JWT_SECRET=SECRET))
+        assert code in (0, 1), (command, err)
+        yield f"{command[0]}\n{out}{err}".encode()
+
+
 def first_event(proxy: Proxy) -> bytes:
     """One line of the dashboard's stream."""
     host, port = proxy.admin.removeprefix("http://").split(":")
@@ -118,7 +137,7 @@ def test_no_canary_is_reported(tmp_path: Path, receiver: Receiver) -> None:
             switched = ask(proxy.admin, "POST", "/mode", JSON, json.dumps({"mode": mode}))
             assert 200 == switched.status
             ask_everything(proxy.url)
-            ask_forms(proxy.url)
+            ask_forms(proxy.url, *ASKS, "/auth/logout")
         head = f"PUT /profile HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {GOOD}\r\nConnection: close\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {len(PASSWORD)}\r\n\r\n"
         raw(proxy.url, (head + PASSWORD).encode())
@@ -126,6 +145,8 @@ def test_no_canary_is_reported(tmp_path: Path, receiver: Receiver) -> None:
         for place, text in told(proxy):
             places[place] = places.get(place, b"") + text
         places["/events"] = first_event(proxy)
+        for text in commanded(proxy, tmp_path):
+            places["commands"] = places.get("commands", b"") + text
         assert valkey.ask("EXISTS", "user:revoke:7")
         places["keys"] = b"\n".join(valkey.ask("KEYS", "*"))
         stats = proxy.ask_admin("GET", "/stats").json()
