@@ -103,11 +103,8 @@ class Window:
 
     def keeps_back(self, commit: Commit, read: Read) -> bool:
         """Whether its replica may not have told the others of that write when the read began."""
-        return (
-            self.replica == commit.replica
-            and read.begun <= self.ended
-            and self.holds(commit.begun, commit.over)
-        )
+        its = self.replica == commit.replica and self.holds(commit.begun, commit.over)
+        return its and read.begun <= self.ended
 
 
 @dataclass(frozen=True, slots=True)

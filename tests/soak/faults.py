@@ -22,6 +22,10 @@ BACK = "the shared store is back"
 # Log lines have milliseconds.
 GRAIN = 0.005
 RECOVERY = 20.0
+# A freeze and the recovery from it, and what of that is recovery.
+LEAST, WELL = 5.0, 2.0
+# Longer than memory may be behind (checker.BEHIND).
+CUT = 8.0
 PASSWORD = "of-a-soak"
 # What a server that is out of memory has too much of it, in bytes.
 ROOM = 8 * 1024
@@ -138,17 +142,17 @@ class Faults:
         self._rng = random.Random(f"{seed}-faults")
         self.done: list[Fault] = []
         self._chosen = sorted(only or KINDS)
+        self._end = 0.0
         self._tell = tell
 
     async def run(self, seconds: float) -> None:
         """Rounds of all kinds in a new order each; ends before `seconds` are over, or if one stays ill."""
-        end = time.monotonic() + seconds
+        end = self._end = time.monotonic() + seconds
         waiting: list[str] = []
         while True:
             waiting = waiting or self._rng.sample(self._chosen, len(self._chosen))
             await asyncio.sleep(self._rng.uniform(0.3, 1.2))
-            # A freeze and the recovery from it.
-            if time.monotonic() + 5.0 > end:
+            if time.monotonic() + LEAST > end:
                 return
             kind = waiting.pop()
             begun = time.monotonic()
@@ -215,7 +219,7 @@ class Faults:
         replica = self._rng.choice(self._replicas)
         await asyncio.to_thread(replica.cut_off)
         try:
-            await asyncio.sleep(self._rng.uniform(0.1, 3.0))
+            await asyncio.sleep(self._rng.uniform(0.1, min(CUT, self._end - WELL - time.monotonic())))
         finally:
             await asyncio.to_thread(replica.admit)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 import time
 from collections.abc import Callable
@@ -27,9 +28,10 @@ PATIENCE = (0.3, 1.0)
 PAIRS = 1 / 6
 # Half of the reads are of these many users.
 POPULAR = 8
-# The service is slow with one kind of request for so long, and so often: seconds. What it read before a write
-# it says after that then, and a fill is late; what it has written is seen long before the writer is answered.
-SLOW, BETWEEN = (0.02, 0.15), (0.1, 0.5)
+# The service is slow with one kind of request for so long, the shorter the more often, and then with none:
+# seconds. What it read before a write it says after that, and a fill is late; what it wrote is seen long
+# before the writer is answered.
+SLOW, BETWEEN = (0.02, 0.5), (0.1, 0.5)
 READS = ("user_by_id", "user_by_email", "user_by_username", "user_by_phone", "users_by_ids", "me")
 WRITES = ("update", "profile_update", "create", "delete")
 # Writes a second that go to the service itself.
@@ -136,13 +138,14 @@ class Load:
         """Makes the service slow with one kind of request after another."""
         rng, line = self._chance("slow"), Line()
         while not stop.is_set():
-            kind, begun = rng.choice(READS + WRITES), time.monotonic()
-            for setting, seconds in (("hold", SLOW), ("release", BETWEEN)):
+            kind, begun = rng.choice(2 * READS + WRITES), time.monotonic()
+            slow = math.exp(rng.uniform(*map(math.log, SLOW)))
+            for setting, seconds in (("hold", slow), ("release", rng.uniform(*BETWEEN))):
                 body = json.dumps({setting: kind}).encode()
                 await line.ask(self._stub, "POST", "/__control", None, ENOUGH, body)
                 if setting == "release" and kind in WRITES:
                     self.record.slow.append((begun, time.monotonic()))
-                await asyncio.sleep(rng.uniform(*seconds))
+                await asyncio.sleep(seconds)
         line.close()
 
 

@@ -16,6 +16,7 @@ from unittest.mock import patch
 from proxy.cli import main
 from proxy.steps import changed, write
 from proxy.store import codec, scripts
+from proxy.store.tiered import TieredStore
 from tests.simulator.bugs import BUGS as SIMULATED
 from tests.simulator.bugs import Bug, Patching
 
@@ -40,6 +41,10 @@ def _names_not_freed() -> Iterator[None]:
         yield
 
 
+def _memory_lasts() -> Any:
+    return patch.object(TieredStore, "_went_down", lambda _: None)
+
+
 # Those that this load and these faults can show within a minute, by what the command line calls them.
 BUGS: dict[str, str | Patching] = {
     "fence": "a write has no fence",
@@ -52,6 +57,8 @@ BUGS: dict[str, str | Patching] = {
     "delete": _floor_of_a_delete_lost,
     # The keys that a create or a rename gives stay "nobody's".
     "create": _names_not_freed,
+    # Memory without Redis is as good as with it.
+    "memory": _memory_lasts,
 }
 
 

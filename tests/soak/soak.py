@@ -12,6 +12,7 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -36,13 +37,18 @@ def main() -> None:
     """Reads the command line, runs, reports. Raises SystemExit."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     add = parser.add_argument
-    add("--seconds", type=float, default=30.0)
-    add("--replicas", type=int, default=3)
-    add("--users", type=int, default=96)
-    add("--memory", type=int, default=10_000, help="users that a replica has room for")
-    add("--readers", type=int, default=12, help="each asks as soon as it is answered")
-    add("--writers", type=int, default=24, help="they share the users")
-    add("--writes", type=float, default=400.0, help="a second, by all of them, as long as they are answered")
+    add("--seconds", type=positive(float), default=30.0)
+    add("--replicas", type=positive(int), default=3)
+    add("--users", type=positive(int), default=96)
+    add("--memory", type=positive(int), default=10_000, help="users that a replica has room for")
+    add("--readers", type=positive(int), default=12, help="each asks as soon as it is answered")
+    add("--writers", type=positive(int), default=24, help="they share the users")
+    add(
+        "--writes",
+        type=positive(float),
+        default=400.0,
+        help="a second, by all writers together",
+    )
     add("--drop-rate", type=float, default=0.02, help="committed writes that get no answer")
     add("--no-faults", action="store_true")
     add("--only", action="append", choices=KINDS, help="this kind of fault; may be repeated")
@@ -55,6 +61,18 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(code)
+
+
+def positive(kind: type[int | float]) -> Callable[[str], float]:
+    """An argument's type: more than nothing."""
+
+    def number(text: str) -> float:
+        value = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        return value
+
+    return number
 
 
 async def soak(given: argparse.Namespace) -> int:
