@@ -33,6 +33,7 @@ def dangers(settings: Settings) -> Iterator[str]:
     yield from _personal(settings)
     yield from _own_copies(settings)
     yield from _unequal(settings)
+    yield from _by_role(settings)
     yield from _callers(settings)
     yield from _logins(settings)
 
@@ -116,11 +117,31 @@ def _unequal(settings: Settings) -> Iterator[str]:
         routes = [one for one in _lookups(settings, name) if one.access in _STRICTER]
         if not routes:
             continue
-        routes.sort(key=lambda one: _STRICTER.index(one.access))
-        weak, strict = routes[0], routes[-1]
-        if weak.access is not strict.access:
+        routes.sort(key=lambda one: (_STRICTER.index(one.access), one.require is not None))
+        weak = routes[0]
+        others = (one for one in routes[::-1] if (one.access, one.require) != (weak.access, weak.require))
+        strict = next(others, None)
+        if strict is not None:
             yield (
-                f"{weak.name}: gives {_WHO[weak.access]} the copies of view {name!r} for which {strict.name} "
-                f"asks for {_WHO[strict.access]}; give both the same access, or each a view of its own, "
-                "unless the service makes that difference itself"
+                f"{weak.name}: gives {_who(weak)} the copies of view {name!r} for which {strict.name} asks "
+                f"for {_who(strict)}; give both the same access, or each a view of its own, unless the service "
+                "makes that difference itself"
+            )
+
+
+def _who(route: Route) -> str:
+    more = " with what it requires" if route.require is not None else ""
+    return f"{_WHO[route.access]}{more}"
+
+
+def _by_role(settings: Settings) -> Iterator[str]:
+    """One copy for the user and for those of a role, who may be told more; a view with fields keeps no more."""
+    for route in settings.routes:
+        if route.allow is None or not isinstance(route.action, Lookup):
+            continue
+        if settings.views[route.action.view].fields is None:
+            yield (
+                f"{route.name}: gives the user the copy that was made for whoever allow lets in; list the fields "
+                f"of view {route.action.view!r}, or give those a route and a view of their own, unless the "
+                "service tells both the same"
             )

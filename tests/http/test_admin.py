@@ -382,6 +382,21 @@ async def test_only_the_token_opens_what_is_guarded(method: str, path: str, give
     assert [] == worker.explained
 
 
+async def test_the_token_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long it takes says nothing of how much was guessed."""
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(given: bytes, expected: bytes) -> bool:
+        compared.append((given, expected))
+        return True
+
+    monkeypatch.setattr("proxy.admin.api.hmac.compare_digest", compare)
+    async with client_of(Worker(token=TOKEN)) as client:
+        assert 200 == (await client.get("/stats", headers={"Authorization": "Bearer guess"})).status
+
+    assert [(b"Bearer guess", f"Bearer {TOKEN}".encode())] == compared
+
+
 async def test_the_token_opens_and_health_checks_need_none() -> None:
     """Kubernetes knows no token; whoever has it may do everything."""
     async with client_of(Worker(token=TOKEN)) as client:

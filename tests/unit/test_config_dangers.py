@@ -43,6 +43,9 @@ SOUND = {
     "caller on a view of its own": BY_ID % ("mine", "caller") + AGAIN % ("users", "token"),
     "the same access twice": BY_ID % ("users", "owner") + AGAIN % ("users", "owner"),
     "two of one's own": BY_ID % ("mine", "caller") + AGAIN % ("mine", "caller"),
+    "a role, and fields that all may see": BY_ID % ("public", "owner, allow: {claim: role, any: [admin]}"),
+    "the same requirement twice": BY_ID % ("users", "token, require: {scope: a}")
+    + AGAIN % ("users", "token, require: {scope: a}"),
     "an introspection beside": BY_ID % ("users", "token")
     + '  - {match: "GET /me", introspect: {answer: view, view: users}}\n',
 }
@@ -83,6 +86,33 @@ def test_routes_of_one_view_with_different_access() -> None:
     assert [
         "GET /c/{id:int}: gives whoever sends no credentials the copies of view 'users' for which GET /b/{id:int} asks for the user's own token; give both the same access, or each a view of its own, unless the service makes that difference itself"
     ] == told(BY_ID % ("users", "token") + AGAIN % ("users", "owner") + weak)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "weak", "strict"),
+    [
+        ("token", "token, require: {scope: all}", "a good token", "a good token with what it requires"),
+        (
+            "token, require: {scope: all}",
+            "owner",
+            "a good token with what it requires",
+            "the user's own token",
+        ),
+    ],
+)
+def test_routes_of_one_view_that_require_different_things(
+    one: str, other: str, weak: str, strict: str
+) -> None:
+    """A service may tell tokens of a wide scope, or of a role, more."""
+    expected = f"GET /a/{{id:int}}: gives {weak} the copies of view 'users' for which GET /b/{{id:int}} asks for {strict}; give both the same access, or each a view of its own, unless the service makes that difference itself"
+    assert [expected] == told(BY_ID % ("users", one) + AGAIN % ("users", other))
+
+
+def test_a_copy_for_a_role_and_for_the_user() -> None:
+    """What an administrator is told more would be the user's next answer."""
+    assert [
+        "GET /a/{id:int}: gives the user the copy that was made for whoever allow lets in; list the fields of view 'users', or give those a route and a view of their own, unless the service tells both the same"
+    ] == told(BY_ID % ("users", "owner, allow: {claim: role, any: [admin]}"))
 
 
 @pytest.mark.parametrize(

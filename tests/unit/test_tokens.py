@@ -353,6 +353,15 @@ def test_remembered_tokens_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [token_hash(text) for text in texts[1:]] == list(subject._verified)
 
 
+def test_remembered_headers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever signs may write a new one each time."""
+    monkeypatch.setattr(tokens, "MAX_HEADERS", 2)
+    subject = verifier()
+    for number in range(5):
+        assert isinstance(subject.verify(with_header(kid=str(number)), NOW), Identity)
+    assert len(subject._headers) <= 2
+
+
 LITERALS = (
     *("1000000", "999999", "1000001", "1000000.5", "999999.5", "999995", "1000005", "1e6", "-1", "-1e300"),
     *("1e400", "9" * 400, "true", "null", '"1000001"', "[1]", "{}", '"a"', '["a"]', '["a", 1]', '"A"'),
