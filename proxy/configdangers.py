@@ -124,8 +124,8 @@ def _unequal(settings: Settings) -> Iterator[str]:
         if strict is not None:
             yield (
                 f"{weak.name}: gives {_who(weak)} the copies of view {name!r} for which {strict.name} asks "
-                f"for {_who(strict)}; give both the same access, or each a view of its own, unless the service "
-                "makes that difference itself"
+                f"for {_who(strict)}; give both the same access, or each a view of its own, unless the "
+                "service makes that difference itself"
             )
 
 
@@ -135,13 +135,13 @@ def _who(route: Route) -> str:
 
 
 def _by_role(settings: Settings) -> Iterator[str]:
-    """One copy for the user and for those of a role, who may be told more; a view with fields keeps no more."""
+    """One copy for the user and for those of a role, who may be told more; with fields no more is kept."""
     for route in settings.routes:
         if route.allow is None or not isinstance(route.action, Lookup):
             continue
         if settings.views[route.action.view].fields is None:
             yield (
-                f"{route.name}: gives the user the copy that was made for whoever allow lets in; list the fields "
-                f"of view {route.action.view!r}, or give those a route and a view of their own, unless the "
-                "service tells both the same"
+                f"{route.name}: gives the user the copy that was made for whoever allow lets in; list the "
+                f"fields of view {route.action.view!r}, or give those a route and a view of their own, unless "
+                "the service tells both the same"
             )
