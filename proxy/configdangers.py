@@ -142,6 +142,6 @@ def _by_role(settings: Settings) -> Iterator[str]:
         if settings.views[route.action.view].fields is None:
             yield (
                 f"{route.name}: gives the user the copy that was made for whoever allow lets in; list the "
-                f"fields of view {route.action.view!r}, or give those a route and a view of their own, unless "
-                "the service tells both the same"
+                f"fields of view {route.action.view!r}, or give those a route and a view of their own, "
+                "unless the service tells both the same"
             )

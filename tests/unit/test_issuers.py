@@ -174,6 +174,10 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         issuers.verify(secret(iss="c", user={"id": number}), NOW)
 
     assert MAX_VERIFIED > 3 == len(issuers._chosen)
+    # Nor do bad ones push out good ones.
+    chosen = dict(issuers._chosen)
+    issuers.verify(secret(iss="c", user={"id": 1}, exp=1), NOW)
+    assert chosen == issuers._chosen
 
 
 def test_several_hold_no_key_themselves() -> None:
