@@ -152,7 +152,7 @@ class Replays:
         self._forms = forms
         # That of the last head, where its answer was not ready.
         self._form: Form | None = None
-        self._seen = Seen()
+        self._seen = Seen(limit)
         self._ready: dict[bytes, _Ready] = {}
         self._users = 0
         # Whole answers of this second.
@@ -221,8 +221,8 @@ class Replays:
         return self._render(ready, now) if text is None else text
 
     def _by_form(self, head: bytes, form: Form, key: bytes) -> bytes | None:
-        """The first time the form does; whoever comes again is walked, and then ready."""
-        if self._forms is not None and not self._seen.again(key):
+        """A token's first time the form does; one that comes again is walked, and then ready."""
+        if self._forms is not None and form[2] is not None and not self._seen.again(key):
             text = self._forms.answer(head, form)
             if text is not None:
                 return text

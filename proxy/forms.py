@@ -61,12 +61,8 @@ class _Right:
         self.redis = redis
 
 
-class Form(NamedTuple):
-    """A head taken apart: its request line, what its form opens by route, and its token."""
-
-    line: bytes
-    rights: dict[str, _Right]
-    token: str | None
+# A head taken apart: its request line, what its form opens by route, and its token.
+Form = tuple[bytes, dict[str, _Right], str | None]
 
 
 class _Target(NamedTuple):
@@ -154,7 +150,7 @@ class Forms:
             return None
         form, token = _taken_apart(plain)
         rights = self._rights.get(form)
-        return None if rights is None else Form(plain[: plain.find(b"\r\n")], rights, token)
+        return None if rights is None else (plain[: plain.find(b"\r\n")], rights, token)
 
     def answer(self, head: bytes, form: Form) -> bytes | None:
         """The answer from a copy in memory; None: `ask`."""
@@ -167,7 +163,7 @@ class Forms:
         if text is not None:
             right.memory.count += 1
             if target.ref is None:
-                self._remember(form.line, target)
+                self._remember(form[0], target)
         return text
 
     def ask(self, head: bytes, form: Form, asker: Asker) -> Glance | None:
@@ -178,14 +174,15 @@ class Forms:
             return None
         glance = self._look(opened.ref, _Pending(self, asker, head, form, target, right).found)
         if glance is not None:
-            self._remember(form.line, target)
+            self._remember(form[0], target)
         return glance
 
     def _sought(self, head: bytes, form: Form) -> tuple[_Target, _Right] | tuple[None, None]:
-        target = self._targets.get(form.line) or self._read(form.line)
+        line, rights, _ = form
+        target = self._targets.get(line) or self._read(line)
         if target is None or len(head) > self._most or not self._serving():
             return None, None
-        right = form.rights.get(target.route.name)
+        right = rights.get(target.route.name)
         return (None, None) if right is None else (target, right)
 
     def _remember(self, line: bytes, target: _Target) -> None:
@@ -210,7 +207,7 @@ class Forms:
 
     def opened(self, target: _Target, form: Form) -> Opened | None:
         """What this caller may have; None: walk."""
-        return target.opened or self._judge.opened(target.route, target.ref, form.token)
+        return target.opened or self._judge.opened(target.route, target.ref, form[2])
 
     def text(self, opened: Opened, copy: Entry | Packed, tier: Tier) -> bytes | None:
         """The copy as the walk would give it now; None: walk."""

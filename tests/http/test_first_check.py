@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from proxy.core.headers import Headers
 from proxy.core.identity import Rejected
 from proxy.core.model import Batch
 from proxy.core.tokenkeys import KeySet
+from proxy.seen import Seen
 from proxy.store.codec import is_note
 from tests.badtokens import BAD_TOKENS
 from tests.contract.kit import Clock
@@ -118,6 +120,16 @@ async def test_the_second_use_makes_it_ready_and_the_first_keeps_nothing(tmp_pat
         assert (before[0] + 1, before[1] + 1) == kept()
         async with counting(at, 1):
             await c.ask(heads[0])
+
+
+def test_heads_are_remembered_by_little_and_few_too_briefly() -> None:
+    """Each is new once; hardly one is forgotten while there is room, and beyond it the oldest are."""
+    keys = [sha256(b"%d" % number).digest() for number in range(6000)]
+    seen = Seen(2000)
+    assert not any(map(seen.again, keys[:2000]))
+    assert sum(map(seen.again, keys[:2000])) > 1900
+    assert sum(map(seen.again, keys)) < 3000
+    assert sum(map(seen.again, keys[-500:])) > 400
 
 
 @pytest.mark.parametrize("what", BAD_TOKENS)
