@@ -134,7 +134,7 @@ dashboard-test: $(STAMP) ## the dashboard in a real Chromium (Debian: chromium);
 		{ echo "make dashboard-test needs chromium (Debian: apt-get install chromium fonts-dejavu-core)" >&2; exit 2; }
 	@test build/dashboard/.installed -nt deploy/live/requirements.lock || { \
 		echo "installing playwright into build/dashboard …" && rm -rf build/dashboard && \
-		$(BIN)/python $(PIP) --require-hashes --target build/dashboard -r deploy/live/requirements.lock && \
+		$(BIN)/python $(PIP) --require-hashes --no-deps --target build/dashboard -r deploy/live/requirements.lock && \
 		touch build/dashboard/.installed; }
 	@PYTHONPATH=build/dashboard exec $(BIN)/python -m pytest deploy/live/test_dashboard.py $(ARGS)
 

@@ -113,6 +113,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     explain = add("explain", "say what would be done with a request, and why", run_explain, "/users/42",
                   "DELETE /users/42", "/auth/me -H 'Authorization: Bearer …'")  # fmt: skip
+    explain.usage = (
+        f"{PROG} explain [-H 'Name: value'] [--routes FILE] [--admin ADDRESS] [--json] [METHOD] URL"
+    )
     explain.add_argument(
         "words", nargs="+", metavar="[METHOD] URL", help="the path with its query; default GET"
     )

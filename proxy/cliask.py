@@ -56,7 +56,7 @@ def evict(whom: Mapping[str, Any], place: Place, as_json: bool) -> int:
         out.say_json(answer)
     elif "evicted" in answer:
         evicted = answer["evicted"]
-        counts = f"{evicted['entries']} stored answers, {evicted['aliases']} aliases"
+        counts = f"{_many(evicted['entries'], 'stored answer')}, {_many(evicted['aliases'], 'alias', 'es')}"
         out.say("evicted everybody" if evicted["everything"] else f"evicted {counts}")
     if status == 200:
         return 0
@@ -79,6 +79,10 @@ def confirmed(question: str) -> bool:
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _many(count: int, name: str, plural: str = "s") -> str:
+    return f"{count} {name}{'' if count == 1 else plural}"
 
 
 def _line(header: str) -> tuple[bytes, bytes]:

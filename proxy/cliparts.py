@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from difflib import get_close_matches
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from proxy import clitext as out
 from proxy import config
@@ -17,9 +17,18 @@ FAILED, MISTAKE = 1, 2
 class Parser(argparse.ArgumentParser):
     """One line for a mistake, not a page of usage before it."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse, but nothing is left over: the command that was given it knows best what was meant."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
     def error(self, message: str) -> NoReturn:
         wrong = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
-        near = get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), 1) if wrong else []
+        known = re.findall(r"[\w-]+", wrong[2]) if wrong else list(self._option_string_actions)
+        wrong = wrong or re.search(r"unrecognized arguments: (--[^ =]+)", message)
+        near = get_close_matches(wrong[1], known, 1) if wrong else []
         if near:
             message = f"{message}; did you mean {near[0]}?"
         self.exit(MISTAKE, f"{PROG}: {message}; see {self.prog} --help\n")

@@ -7,7 +7,9 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -181,6 +183,33 @@ def test_it_says_what_needs_attention(browser: Browser) -> None:
         expect(page.locator("#backend")).to_have_text("memory degraded")
         page.screenshot(path=PICTURES / "redis-away.png", full_page=True)
         assert [] == [one for one in page.evaluate(CONTRAST) if one[0] < one[1]]
+
+
+def test_it_says_what_is_wrong_with_upstream(browser: Browser, tmp_path: Path) -> None:
+    """A write past the proxy that a check found, and requests that wait for a connection."""
+    routes = tmp_path / "routes.yaml"
+    text = (ROOT / "proxy/routes.yaml").read_text("utf-8").replace("sample: 0%", "sample: 100%")
+    text = text.replace("connect_timeout: 1s", "connect_timeout: 30s")
+    routes.write_text(text.replace("max_connections: 100", "max_connections: 1"), "utf-8")
+    with (
+        Stub.start() as stub,
+        Proxy.start(stub.url, ROUTES_FILE=str(routes)) as proxy,
+        opened(browser, proxy.admin) as page,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        notices = page.locator("#notices")
+        proxy.get("/users/1")
+        assert 200 == stub.ask("PUT", "/users/1", JSON, json.dumps({"display_name": "Past"})).status
+        assert "HIT" == proxy.get("/users/1").x_cache
+        expect(notices).to_contain_text("A stale answer was served on GET /users/{id:int}")
+        expect(page.locator("#evictions")).to_contain_text("truth")
+        stub.control(hold="user_by_id")
+        asked = [pool.submit(proxy.get, f"/users/{one}") for one in (2, 3)]
+        expect(notices).to_contain_text("1 have no connection; all 1 are in use")
+        page.screenshot(path=PICTURES / "upstream.png", full_page=True)
+        stub.control(release="all")
+        assert [200, 200] == [one.result().status for one in asked]
+        expect(notices).not_to_contain_text("wait for upstream")
 
 
 def test_evict_asks_and_works(browser: Browser, stage: tuple[Stub, Proxy]) -> None:

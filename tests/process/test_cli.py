@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 import proxy
-from proxy.cli import main
+from proxy.cli import main, make_parser
+from proxy.clicomplete import commands_of
 from proxy.config import SETTINGS
 from tests.answer import Answer
 from tests.processes import COMMAND, ROOT, SECRET, Proxy, Stub, ask, environment, run
@@ -71,7 +72,7 @@ def test_help_names_every_setting(called: Called) -> None:
             assert f"{setting.flag} " in told
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "explain", "evict", "stats", "demo"])
+@pytest.mark.parametrize("command", commands_of(make_parser()))
 def test_every_command_has_help_with_an_example(called: Called, command: str) -> None:
     """Whoever asks for help gets a line to copy."""
     code, told, _ = called(command, "--help")
@@ -84,7 +85,8 @@ def test_every_command_has_help_with_an_example(called: Called, command: str) ->
     ("arguments", "complaint"),
     [
         (["walk"], "argument COMMAND: invalid choice"),
-        (["serve", "--colour"], "unrecognized arguments: --colour"),
+        (["serve", "--colour"], "unrecognized arguments: --colour; see user-cache-proxy serve --help"),
+        (["stats", "--wach"], "--wach; did you mean --watch?; see user-cache-proxy stats --help"),
         (["evict"], "one of the arguments --id --email --username --phone --all is required"),
         (["evict", "--id", "1", "--all"], "not allowed with argument"),
         (["demo", "--port", "many"], "invalid int value: 'many'"),
@@ -333,7 +335,7 @@ def test_evict_drops_one_user(served: Proxy) -> None:
     code, told, complained = run("evict", "--email", email, "--admin", served.admin)
 
     assert (0, "", "HIT", "MISS") == (code, complained, before, served.get("/users/5").x_cache)
-    assert re.fullmatch(r"evicted 1 stored answers, \d aliases\n", told)
+    assert re.fullmatch(r"evicted 1 stored answer, \d aliases\n", told)
 
 
 def test_an_eviction_that_was_not_delivered_fails(stub: Stub, valkey_server: Callable[..., Valkey]) -> None:

@@ -65,7 +65,8 @@ function notices(event, past) {
   if (failed > 0) found.push(["bad", "Upstream fails", `${whole.format(failed)} of ${whole.format(asked)} requests to it in the last ten seconds.`]);
   const waiting = event.connections.upstream.waiting;
   if (waiting) found.push(["bad", "Requests wait for upstream", `${whole.format(waiting)} have no connection; all ${whole.format(event.connections.upstream.limit)} are in use (upstream.max_connections).`]);
-  if (event.gauges.redis_breaker_open) found.push(["bad", "Redis is away", `for ${event.gauges.redis_breaker_open} of ${event.workers} workers. Memory answers for seconds at a time, and ${whole.format(event.gauges.pending_evictions || 0)} evictions wait to be delivered.`]);
+  const pending = event.gauges.pending_evictions;
+  if (event.gauges.redis_breaker_open) found.push(["bad", "Redis is away", `for ${event.gauges.redis_breaker_open} of ${event.workers} workers. Memory answers for seconds at a time${pending ? `, and ${whole.format(pending)} evictions wait to be delivered` : ""}.`]);
   else if (event.store.feed && event.gauges.feed_alive < event.workers) found.push(["bad", "The feed is not proven", `for ${event.workers - event.gauges.feed_alive} of ${event.workers} workers: they answer from Redis and not from memory.`]);
   if (event.mode !== "serve") found.push(["", `Mode is ${event.mode}`, event.mode === "off" ? "and everything is forwarded; writes still evict." : "and everything is forwarded; what the cache would have said is compared."]);
   if (!event.requests) found.push(["", "No request has come yet.", "Clients are to use the address in LISTEN; below, Explain tells what would become of a URL."]);
