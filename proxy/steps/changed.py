@@ -75,7 +75,7 @@ async def expected(x: Exchange, action: Write | Lookup, tee: bodies.Tee | None) 
         for value in values:
             if await _proven(x, changed, target.key, value):
                 continue
-            owner = await asked(x, target.key, value) if left else None
+            owner = await asked(x, target.key, value) if left > 0 else None
             left -= 1
             if owner is not None:
                 changed.add(owner)

@@ -162,6 +162,7 @@ async def test_an_alias_that_a_stored_user_has_costs_no_call(c: Case) -> None:
     ("target", "json", "asked"),
     [
         ("/off/nobody@x", None, 1),  # upstream knows nobody
+        ("/rename", {"who": {"email": [f"n{n}@x" for n in range(9)]}}, 4),  # and is asked so often at most
         ("/off/ada%2F1@x", None, 0),  # no look-up's path can say that
         ("/named/ada", None, 0),  # there is no look-up by that key
         ("/rename", {"to": "b@x"}, 0),  # the request does not say
