@@ -40,20 +40,20 @@ def fleeting(headers: Headers) -> bool:
 
 
 def fingerprint(headers: Headers, more: Iterable[str] = (), *, secret: bytes = b"") -> str:
-    """Stands for all credentials of a request, 64 hex digits; "" for a request without any.
-
-    Only equal lines in equal order have equal fingerprints: each part is hashed with its length. With a
-    `secret` it is an HMAC, so that nobody who can read Redis can guess a short password.
-    """
+    """Stands for all credentials of a request; "" for a request without any."""
     parts = [(name, line) for name in (*ALWAYS, *more) for line in headers.get_all(name)]
-    if not parts:
-        return ""
-    digest = sha256(b"caller") if not secret else hmac.new(secret, b"caller", sha256)
-    for part in (text for pair in parts for text in pair):
+    return digest(b"caller", (text for pair in parts for text in pair), secret) if parts else ""
+
+
+def digest(what: bytes, parts: Iterable[str], secret: bytes = b"") -> str:
+    """Stands for these texts, 64 hex digits: only for equal ones in equal order, as each is hashed with its
+    length. With a `secret` it is an HMAC, so that nobody who can read Redis can guess a short password."""
+    made = hmac.new(secret, what, sha256) if secret else sha256(what)
+    for part in parts:
         raw = part.encode("utf-8", "surrogatepass")
-        digest.update(b"%d:" % len(raw))
-        digest.update(raw)
-    return digest.hexdigest()
+        made.update(b"%d:" % len(raw))
+        made.update(raw)
+    return made.hexdigest()
 
 
 def reflected(headers: Headers, more: Iterable[str], *texts: bytes) -> bool:

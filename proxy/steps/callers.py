@@ -23,6 +23,8 @@ from proxy.core.tokenplace import Carried, token_of
 from proxy.core.tokens import Identity, Rejected, Unproven, is_time, stands_for, token_hash, unproven_claims
 from proxy.steps.exchange import Exchange
 
+# What a token is bad by, whose user is known.
+BAD_USER = (Reason.USER_GONE, Reason.USER_INACTIVE)
 NOBODY = "nobody"  # whoever says nothing of themselves
 YEAR = 366 * 86400.0
 _VOUCHED = "+vouched:"  # no view can be called that
@@ -57,7 +59,7 @@ def carried(x: Exchange) -> Carried:
 
 def identify(x: Exchange) -> Identity | Rejected | Unproven | None:
     """The caller by their bearer token; None where there is none, or no `tokens` block to prove it with."""
-    return proven(x, carried(x)) if x.services.verifier is not None else None
+    return proven(x, carried(x))
 
 
 def proven(x: Exchange, token: Carried) -> Identity | Rejected | Unproven | None:

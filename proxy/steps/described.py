@@ -21,13 +21,11 @@ from proxy.core.replies import from_entry
 from proxy.core.settings import Introspect, View
 from proxy.core.tokens import Identity
 from proxy.leases import Loaded, Shared
-from proxy.steps.callers import entry_state
+from proxy.steps.callers import BAD_USER, entry_state
 from proxy.steps.exchange import Exchange
 from proxy.steps.keepable import keepable
 from proxy.steps.offers import offered
 from proxy.steps.passing import bypass, not_cached
-
-_BAD = (Reason.USER_GONE, Reason.USER_INACTIVE)
 
 
 async def described(
@@ -114,7 +112,7 @@ async def known(
                 state = entry_state(x, looked)
                 if state is None:
                     return ref, looked
-                if state in _BAD:
+                if state in BAD_USER:
                     return state
                 why = state
             case policy.Expired(reason, _):
@@ -137,7 +135,7 @@ async def _from_here(
     place = await known(x, action, view, identity)
     if isinstance(place, Reason):
         x.outcome.reason = place
-        return inactive(x, action) if place in _BAD else None
+        return inactive(x, action) if place in BAD_USER else None
     if not trusted:
         return None
     ref, found = place

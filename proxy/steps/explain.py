@@ -19,7 +19,7 @@ from proxy.core.settings import Answer, Introspect, Lookup, Pass, Resource, Revo
 from proxy.core.tokenplace import in_target
 from proxy.core.tokens import Rejected, Unproven
 from proxy.core.why import HIT, WHY
-from proxy.steps.callers import admitted, entry_state, identify, token_state, user_state
+from proxy.steps.callers import BAD_USER, admitted, entry_state, identify, token_state, user_state
 from proxy.steps.described import known
 from proxy.steps.exchange import Exchange, Services
 from proxy.steps.introspect import opaque_ref
@@ -145,9 +145,9 @@ async def _introspection(x: Exchange, action: Introspect, told: dict[str, Any]) 
         said = await known(x, action, view, identity)
         if not isinstance(said, Reason):
             return _said(told | {"tier": said[1].tier.value}, "HIT", None)
-        return _said(told, "401" if said in (Reason.USER_GONE, Reason.USER_INACTIVE) else "MISS", said)
+        return _said(told, "401" if said in BAD_USER else "MISS", said)
     state = await user_state(x, identity)
-    if state in (Reason.USER_GONE, Reason.USER_INACTIVE):
+    if state in BAD_USER:
         return _said(told, "401", state)
     slot = action.view if action.answer is Answer.VIEW else f"{action.view}#{identity.token_hash}"
     ref = Ref("id", identity.user_id, slot)

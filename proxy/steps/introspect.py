@@ -15,6 +15,7 @@ from proxy.core.settings import Answer, Introspect, View
 from proxy.core.tokens import Identity, Rejected, Unproven
 from proxy.steps import body as bodies
 from proxy.steps.callers import (
+    BAD_USER,
     Caller,
     carried,
     entry_state,
@@ -64,7 +65,7 @@ async def introspect(x: Exchange, action: Introspect) -> Reply:
     if action.answer is Answer.RFC7662:
         return await described(x, action, view, identity)
     state = await user_state(x, identity)
-    if state in (Reason.USER_GONE, Reason.USER_INACTIVE):
+    if state in BAD_USER:
         raise _refusal(x, state)
     ref = Ref("id", identity.user_id, f"{view.name}#{identity.token_hash}")
     rules = rules_of(x, view, Caller(None), per_token=True, exp=identity.exp, sent=_sent(x))
@@ -162,7 +163,7 @@ def _proven(x: Exchange, found: Found) -> Reason | None:
         # What is stale can't refuse anybody; whether it may be served is the policy's to say.
         return None
     state = entry_state(x, found)
-    if state in (Reason.USER_GONE, Reason.USER_INACTIVE):
+    if state in BAD_USER:
         raise _refusal(x, state)
     return state
 

@@ -7,14 +7,12 @@ their own right since, as far as that can be known. Nothing here is a write: no 
 
 from __future__ import annotations
 
-import hmac
-from hashlib import sha256
 from typing import Any
 
 from proxy.core.admission import Verdict, parse
 from proxy.core.bearer import bearer
 from proxy.core.cachecontrol import request_directives
-from proxy.core.credentials import SHORTEST, fleeting, has_credentials
+from proxy.core.credentials import SHORTEST, digest, fleeting, has_credentials
 from proxy.core.forms import Form, takes_json
 from proxy.core.granted import lacking
 from proxy.core.introspection import denies
@@ -25,6 +23,7 @@ from proxy.core.settings import Answer, Introspect, View
 from proxy.core.tokenplace import Where
 from proxy.core.tokens import Identity, Rejected, Unproven, token_hash
 from proxy.steps.callers import (
+    BAD_USER,
     Caller,
     entry_state,
     good_ref,
@@ -41,7 +40,7 @@ from proxy.steps.forms import form_of
 from proxy.steps.lookup import Plan, answer, rules_of
 from proxy.steps.passing import bypass, not_cached, vouched_bypass
 
-_BAD = (Reason.USER_GONE, Reason.USER_INACTIVE)
+_WHAT = b"asker"
 
 
 async def posted(x: Exchange, action: Introspect) -> Reply:
@@ -96,16 +95,18 @@ class _Asking:
         self.asked = x.services.now()
         # Whatever else is in the form may say who is asking, or what for.
         secret = next(iter(x.services.settings.user.hash_keys), b"")
-        self.name = _digest(x.route.name, own_copy(x), form.others.decode("ascii"), secret=secret)
+        self.name = digest(_WHAT, (x.route.name, own_copy(x), form.others.decode("ascii")), secret)
         self.known = x.services.askers.accepted(self.name, self.asked)
         proved = None if action.opaque else proven(x, form.token)
         self.proved = proved
         self.identity = proved if isinstance(proved, Identity) else None
         # Of all spellings of one token, what is said of one counts for the others.
         token = token_hash(form.token) if self.identity is None else self.identity.token_hash
-        self.about_name = _digest(self.name, token)
+        self.about_name = digest(_WHAT, (self.name, token))
         # Services let some callers see some tokens (RFC 7662 §4): those for them, mostly.
-        self.scope = self.name if self.identity is None else _digest(self.name, *_issued(self.identity))
+        self.scope = (
+            self.name if self.identity is None else digest(_WHAT, (self.name, *_issued(self.identity)))
+        )
 
     async def opaque(self) -> Reply:
         """Upstream's word on a token that means nothing here, to this caller."""
@@ -156,7 +157,7 @@ class _Asking:
         return await answer(self.x, Plan(ref, self.view, rules, Caller(None), usable, self._loaded))
 
     async def _own(self, identity: Identity) -> Reply:
-        if await user_state(self.x, identity) in _BAD:
+        if await user_state(self.x, identity) in BAD_USER:
             return await self._bad()
         ref = Ref("id", identity.user_id, self._slot())
         rules = rules_of(self.x, self.view, Caller(None), per_token=True, exp=identity.exp, sent=self._sent())
@@ -216,13 +217,3 @@ class _Asking:
 def _issued(identity: Identity) -> tuple[str, ...]:
     """By whom, to whom and for whom the token was issued."""
     return tuple(repr(identity.claims.get(name)) for name in ("iss", "aud", "client_id", "azp"))
-
-
-def _digest(*parts: str, secret: bytes = b"") -> str:
-    """Stands for these texts in this order, each hashed with its length; an HMAC where there is a secret."""
-    digest = hmac.new(secret, b"asker", sha256) if secret else sha256(b"asker")
-    for part in parts:
-        raw = part.encode("utf-8", "surrogatepass")
-        digest.update(b"%d:" % len(raw))
-        digest.update(raw)
-    return digest.hexdigest()
