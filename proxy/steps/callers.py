@@ -237,9 +237,10 @@ def good_ref(identity: Identity) -> Ref:
 def vouch(x: Exchange, identity: Identity, status: int, ttl: float) -> Entry | None:
     """The note for `ttl` seconds, if upstream's status shows that it accepted the token.
 
-    A 404 does not: services say it of a token's own user as well.
+    A 404 does not: services say it of a token's own user as well. Nor does the answer to a HEAD, which shows
+    nothing.
     """
-    if status != 200 or ttl <= 0:
+    if status != 200 or ttl <= 0 or x.request.method == "HEAD":
         return None
     now = x.services.now()
     return Entry(

@@ -154,11 +154,13 @@ async def _vouched(x: Exchange, plan: Plan, identity: Identity) -> Reply:
     x.outcome.reason = plan.caller.denied
     note = plan.caller.note or vouch_ref(x, identity)
     leases = x.services.cache.leases
-    shown: list[bool | None] = []
+    accepted: list[Entry] = []
 
     def loaded(_: int, verdict: Verdict) -> None:
-        if verdict.entry is not None and verdict.entry.user_id == identity.user_id:
-            shown.append(verdict.entry.active)
+        # A page that asks to log in is no user, and who is shown to be inactive was not accepted.
+        entry = verdict.entry
+        if entry is not None and not (entry.user_id == identity.user_id and entry.active is False):
+            accepted.append(entry)
 
     async def ask(_: bool) -> Reply:
         # "Not found" may be said of the caller, whom nobody knows.
@@ -166,9 +168,7 @@ async def _vouched(x: Exchange, plan: Plan, identity: Identity) -> Reply:
 
     async def judge(_: Ticket) -> Loaded[Reply]:
         reply = await within_budget(x, ask)
-        # Whoever asked for themselves, and is shown to be inactive, was not accepted.
-        note = None if False in shown else vouch(x, identity, reply.status, plan.view.ttl)
-        return Loaded(reply, note)
+        return Loaded(reply, vouch(x, identity, reply.status, plan.view.ttl) if accepted else None)
 
     result = await leases.fill_once(note, leases.landed, judge)
     if isinstance(result, Shared):

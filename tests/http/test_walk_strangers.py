@@ -28,11 +28,12 @@ routes:
   - {match: "GET /me", introspect: {answer: view, view: users}}
   - {match: "POST /password", write: {revoke: user}}
 """
-ACTIVE, INACTIVE, GONE = 5, 12, 13
+ACTIVE, INACTIVE, GONE, OUT = 5, 12, 13, 14
 
 
 class Service:
-    """Asks nobody who they are on /open, and everybody on /strict; a token of a user who is gone gets a 404.
+    """Asks nobody who they are on /open, and everybody on /strict; a token of a user who is gone gets a 404,
+    and one who has to log in is told so with a page.
     A token is good up to the new password."""
 
     def __init__(self) -> None:
@@ -54,6 +55,8 @@ class Service:
         key = request.match_info["key"].removeprefix("user").removesuffix("@example.com")
         if int(self._claims(request)["sub"]) == GONE or not key.isdecimal():
             return web.json_response({"detail": "no such user"}, status=404)
+        if int(self._claims(request)["sub"]) == OUT:
+            return web.Response(text="<form>Log in</form>", content_type="text/html")
         return self._user(int(key))
 
     async def strict(self, request: web.Request) -> web.Response:
@@ -137,6 +140,17 @@ async def test_an_old_token_that_one_route_takes_is_good_nowhere_else(b: Bench, 
     for path in ("/me", f"/strict/{ACTIVE}", "/me", f"/strict/{ACTIVE}"):
         assert 401 == (await b.get(path, token=old)).status, path
     assert s.renewed
+
+
+@pytest.mark.parametrize(("method", "user"), [("GET", OUT), ("HEAD", 6), ("HEAD", OUT)])
+async def test_an_answer_that_shows_no_user_is_no_acceptance(b: Bench, method: str, user: int) -> None:
+    """Though its status is 200."""
+    await b.get(f"/people/{ACTIVE}")
+    for _ in range(2):
+        answer = await b.ask(method, f"/open/{ACTIVE}", token=token_for(user))
+        assert (200, "MISS") == (answer.status, answer.x_cache)
+
+    assert "MISS" == (await b.get(f"/open/{ACTIVE}", token=token_for(user))).x_cache
 
 
 @pytest.mark.parametrize("key", [str(ACTIVE), f"user{ACTIVE}@example.com"])
