@@ -226,20 +226,39 @@ def test_only_a_killed_replica_breaks_connections() -> None:
     } == failures(record, [ill], drops=3)
 
 
+GONE_BY_THEN = (7, GONE)
+
+
 @pytest.mark.parametrize("doubtful", [False, True])
-def test_a_write_that_is_done_twice_is_a_failure(doubtful: bool) -> None:
+@pytest.mark.parametrize(
+    ("before", "after", "answered", "good"),
+    [
+        pytest.param(FIRST, SECOND, True, True, id="an update"),
+        pytest.param(FIRST, THIRD, True, False, id="one that was done twice"),
+        pytest.param(FIRST, FIRST, True, False, id="one that was answered and not done"),
+        pytest.param(FIRST, FIRST, False, True, id="one that was neither"),
+        pytest.param(FIRST, (8, 1), True, False, id="another user"),
+        pytest.param(FIRST, GONE_BY_THEN, True, True, id="a delete"),
+        pytest.param(GONE_BY_THEN, (8, 1), True, True, id="a create"),
+        pytest.param(GONE_BY_THEN, (8, 2), True, False, id="and an update that nobody asked for"),
+    ],
+)
+def test_a_write_is_done_once_or_not_at_all(
+    before: Version, after: Version, answered: bool, good: bool, doubtful: bool
+) -> None:
     """Unless another one before it, which seemed lost, may have been done as well."""
     record = Record()
     person = Person.of({"id": 7, "version": 1, "username": "ada", "phone": "+49", "email": "a@x"})
-    person.doubtful = doubtful
+    person.state, person.doubtful = before, doubtful
     writer = Writer([person], 1, str, "", record, random.Random(1))
-    commit = wrote(FIRST, 1.0, 2.0)
-    writer._committed(person, commit, {"id": 7, "version": 3, "email": "b@x"})
-    assert ([SECOND, THIRD], [False, True]) == (
-        [one.version for one in record.commits[1:]],
-        [one.answered for one in record.commits[1:]],
-    )
-    assert (int(not doubtful), THIRD, "b@x") == (record.refused.total(), person.state, person.email)
+    shown = None if after[1] == GONE else {"id": after[0], "version": after[1], "email": "b@x"}
+    writer._committed(person, wrote(before, 1.0, 2.0, answered=answered), shown)
+    assert (int(not (good or doubtful)), after) == (record.refused.total(), person.state)
+    assert person.doubtful == (before == after)
+    # Only the last version was answered.
+    told = [(one.version, one.answered) for one in record.commits[1:]]
+    steps = [(SECOND, False)] if after == THIRD else []
+    assert told == ([] if before == after else [*steps, (after, True)])
 
 
 def test_mistakes_that_can_be_put_in_are_those_of_the_simulator() -> None:

@@ -57,6 +57,7 @@ class Load:
         self, stop: asyncio.Event, replicas: int, *, readers: int, writers: int, writes: float
     ) -> None:
         """Until `stop`, and until the outcome of every write is known; `writes` a second, by all writers."""
+        writers = min(writers, len(self._people))
         async with asyncio.TaskGroup() as group:
             for number in range(readers):
                 group.create_task(self._read_on(stop, number, number % replicas))
@@ -97,6 +98,7 @@ class Load:
             )
         except TimeoutError:
             # Its replica was frozen, or the machine is busy.
+            record.given_up += 1
             return False
         except OSError:
             record.lost.append((time.monotonic(), f"read through {replica}"))

@@ -16,6 +16,8 @@ class Record:
     commits: list[Commit] = field(default_factory=list)
     answers: int = 0
     hits: int = 0
+    given_up: int = 0
+    """Reads that took too long for their readers."""
     writes: Counter[str] = field(default_factory=Counter)
     """By method."""
     unanswered: Counter[str] = field(default_factory=Counter)

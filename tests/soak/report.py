@@ -21,6 +21,7 @@ class Report:
 
     seconds: float
     reads: int
+    given_up: int
     hit_rate_percent: float
     writes: Mapping[str, int]
     unanswered: Mapping[str, int]
@@ -49,6 +50,7 @@ class Report:
         rows = {
             "seconds": f"{self.seconds:.1f}",
             "reads": f"{self.reads:,} ({each}, {self.hit_rate_percent} % hits)",
+            "given up": f"{self.given_up:,} reads",
             "writes": f"{total:,} ({total / self.seconds:,.0f} a second): {kinds}",
             "unanswered": _listed(self.unanswered),
             "faults": f"{_listed(self.faults)}; slowest recovery {self.slowest_recovery:.1f} s",
@@ -78,6 +80,7 @@ def report(
     return Report(
         seconds=round(spent, 1),
         reads=len(record.reads),
+        given_up=record.given_up,
         hit_rate_percent=round(100 * record.hits / max(1, record.answers), 1),
         writes=dict(record.writes),
         unanswered=dict(record.unanswered),

@@ -80,7 +80,8 @@ class Writer:
                 self._where(replica), request.method, request.path, request.token, patience, request.body
             )
         except TimeoutError:
-            pass
+            if not hangs_up:
+                record.refused[f"{request.method} by {request.key[0]}: no answer"] += 1
         except OSError:
             record.lost.append((time.monotonic(), f"write through {replica}"))
         over = time.monotonic()
@@ -126,17 +127,24 @@ class Writer:
         """Upstream has made that of the person, by a write that is over."""
         old = person.state
         state: Version = (old[0], GONE) if user is None else (user["id"], user["version"])
-        if state == old:
-            person.doubtful = True
+        once = follows(old, state) or (state == old and not commit.answered)
+        if not once and not person.doubtful:
+            self._record.refused[f"{commit.by}: {old} became {state}"] += 1
+        person.doubtful = state == old
+        if person.doubtful:
             return
         steps = [state]
         if state[0] == old[0] and user is not None:
             steps = [(old[0], version) for version in range(int(old[1]) + 1, user["version"] + 1)]
-        if len(steps) > 1 and not person.doubtful:
-            self._record.refused[f"{commit.by}: done twice"] += 1
-        person.doubtful = False
         person.become(state, person.email if user is None else user["email"])
         self._record.commits += [
             replace(commit, version=one, keys=person.keys, answered=commit.answered and one == state)
             for one in steps
         ]
+
+
+def follows(old: Version, new: Version) -> bool:
+    """Whether one write, done once, can have made the new version of the old one."""
+    if old[1] == GONE:
+        return new[0] > old[0] and new[1] == 1
+    return new in ((old[0], old[1] + 1), (old[0], GONE))
