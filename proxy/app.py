@@ -181,6 +181,7 @@ async def _version(
 
         spans = await stack.enter_async_context(kept.part("traces", None, tracing))
     request_log = RequestLog(settings.observing)
+    logged = (request_log.observe,) if settings.observing.log_requests else ()
     verifier, keys = await stack.enter_async_context(
         kept.part("tokens", settings.tokens, lambda: _keys(settings.tokens))
     )
@@ -197,7 +198,7 @@ async def _version(
             rollout=rollout,
             checks=telemetry.checks,
         ),
-        observers(telemetry.observe, request_log.observe, *(() if spans is None else (spans.observe,))),
+        observers(telemetry.observe, *logged, *(() if spans is None else (spans.observe,))),
     )
 
     async def explained(request: Request) -> dict[str, Any]:

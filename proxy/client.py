@@ -139,11 +139,6 @@ class Client(Duplex):
         """Whether a request is being answered."""
         return self._task is not None
 
-    @property
-    def at_rest(self) -> bool:
-        """Whether the next byte is the first one of a request."""
-        return self._task is None and self.body is None and not self._buffer and not self.deaf
-
     def leave(self) -> tuple[bytes, float]:
         """For another protocol: what came ahead of it, and how long it may be silent."""
         ahead, self._buffer = self._buffer, b""
@@ -171,8 +166,8 @@ class Client(Duplex):
             self._checked = 0
             head = buffer if end == len(buffer) else buffer[:end]
             self._buffer = buffer[end:]
-            if turn == PIPELINED or end > LONGEST:
-                self._walk(head)
+            if turn == PIPELINED or end > LONGEST or not head.startswith(b"GET"):
+                self._walk(head)  # no answer is ready
                 return
             if not self._take(head):
                 return
@@ -189,7 +184,7 @@ class Client(Duplex):
                 # What is armed between requests is the end of an idle connection.
                 self._deadline.due = self._loop.time() + self._host.limits.idle_timeout
                 return True
-            asked = replays.ask(head, self)
+            asked = None if replays.form is None else replays.ask(head, self)
             if asked is not None:
                 self._disarm()
                 self._abandonable = True
@@ -213,10 +208,25 @@ class Client(Duplex):
 
     def _walk(self, head: bytes) -> None:
         self._disarm()
+        self._head = head
+        # A client that does not read is waited for by the walk.
+        if not (self._stuck or self.ending or self.waiting.full):
+            passage = self._host.passage(self, head, self._buffer)
+            if passage is not None:
+                self._task, self._abandonable = passage, passage.abandonable
+                self._buffer = self._buffer[len(passage.content) :]
+                return
         try:
-            self._begin(read_head(head, self._host.limits), head)
+            said = read_head(head, self._host.limits)
+            check_room(self.waiting)
+            self.body = None if said.length == 0 else body_of(self, said, self._host.limits)
         except ClientError as error:
             self._host.refuse(self, error)
+            return
+        if self.body is not None and self._buffer:
+            self._buffer = self.body.feed(self._buffer)
+        self._abandonable = said.method in READS
+        self.walk(self.request(said), None, keep_alive=said.keep_alive)
 
     def _wait_for_head(self) -> None:
         self._share.hold(len(self._buffer))
@@ -234,19 +244,6 @@ class Client(Duplex):
         """The walk has offered its answer to the request in hand."""
         if self._host.replays is not None and self.body is None:
             self._host.replays.learn(self._head, reply)
-
-    def _begin(self, head: RequestHead, data: bytes) -> None:
-        check_room(self.waiting)
-        self._head = data
-        if head.length != 0:
-            self.body = body_of(self, head, self._host.limits)
-            if self._buffer:
-                self._buffer = self.body.feed(self._buffer)
-        self._abandonable = head.method in READS
-        # A client that does not read is waited for by the walk.
-        self._task = None if self._stuck or self.ending else self._host.passage(self, head, data)
-        if self._task is None:
-            self.walk(self.request(head), None, keep_alive=head.keep_alive)
 
     def request(self, head: RequestHead) -> Request:
         """The request in hand."""

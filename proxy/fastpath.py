@@ -150,8 +150,8 @@ class Replays:
         self._date = date
         self._wanted = wanted
         self._forms = forms
-        # That of the last head, where its answer was not ready.
-        self._form: Form | None = None
+        # That of the last head, where its answer was not ready: it may be asked for.
+        self.form: Form | None = None
         self._seen = Seen(limit)
         self._ready: dict[bytes, _Ready] = {}
         self._users = 0
@@ -179,7 +179,7 @@ class Replays:
 
     def answer(self, head: bytes) -> bytes | None:
         """The answer to a whole request head, or None: walk."""
-        ready, self._form = None, None
+        ready, self.form = None, None
         # No head with such a line is known by itself, and who sends one sends another: one hash is spared.
         if not self._named:
             key = sha256(head).digest()
@@ -213,7 +213,7 @@ class Replays:
             text = None
             if not ready.good(now):
                 self._forget(key)
-                self._form = None if self._forms is None else self._forms.of(nameless(head)[0])
+                self.form = None if self._forms is None else self._forms.of(nameless(head)[0])
                 return None
         if self._wanted is not None and self._wanted():
             return None
@@ -226,12 +226,12 @@ class Replays:
             text = self._forms.answer(head, form)
             if text is not None:
                 return text
-        self._form = form
+        self.form = form
         return None
 
     def ask(self, head: bytes, asker: Asker) -> Glance | None:
         """See Forms; for the head whose answer has just turned out not to be ready."""
-        form, forms = self._form, self._forms
+        form, forms = self.form, self._forms
         return None if form is None or forms is None else forms.ask(head, form, asker)
 
     def _render(self, ready: _Ready, now: float) -> bytes:

@@ -21,7 +21,6 @@ from proxy.core.maxforwards import METHODS
 from proxy.core.model import Outcome, Reply, Request
 from proxy.core.problems import error_reply, problem_reply
 from proxy.core.replies import finished
-from proxy.core.requesthead import RequestHead
 from proxy.fastpath import Replays
 from proxy.hints import Hints
 from proxy.host import Overloaded
@@ -192,10 +191,10 @@ class EdgeServer:
         keep_alive = keep_alive and not client.ending
         return await answer.send(client, reply, request.method, request.http_version, keep_alive=keep_alive)
 
-    def passage(self, client: Client, head: RequestHead, data: bytes) -> Passage | None:
-        """Passes the request on, if it can be done without a walk."""
+    def passage(self, client: Client, head: bytes, ahead: bytes) -> Passage | None:
+        """Passes the request on, if it can be done without a walk; `ahead` came behind its head."""
         line = self._line
-        passage = None if line.passages is None else line.passages.begin(client, head, data, line.left)
+        passage = None if line.passages is None else line.passages.begin(client, head, ahead, line.left)
         line.busy += passage is not None
         return passage
 

@@ -7,7 +7,6 @@ from typing import Protocol, TypeVar
 from proxy.core.edgesettings import EdgeSettings, LimitSettings
 from proxy.core.errors import ClientError
 from proxy.core.model import Request
-from proxy.core.requesthead import RequestHead
 from proxy.fastpath import Replays
 from proxy.passage import Passage, Walk
 from proxy.waiting import Waiting
@@ -35,8 +34,8 @@ class Host(Protocol[Client]):
         """Answers; whether the connection may go on. Raises ConnectionError where the client is gone."""
         ...
 
-    def passage(self, client: Client, head: RequestHead, data: bytes) -> Passage | None:
-        """Passes the request on, if it can be done without a walk."""
+    def passage(self, client: Client, head: bytes, ahead: bytes) -> Passage | None:
+        """Passes the request on, if it can be done without a walk; `ahead` came behind its head."""
         ...
 
     def refuse(self, client: Client, error: ClientError) -> None:

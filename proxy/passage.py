@@ -1,9 +1,10 @@
 """A request that is only passed on, from the client's connection to upstream's and back, without a task.
 
-Taken are plain requests that no route, or a `pass` route, is for, while a connection to upstream lies idle.
-An answer that has arrived whole and is as plain goes out in one write. Whatever else happens (an answer in
-parts or in chunks, an interim one, a failure, no answer in time) is carried on by the walk, which is shown
-the same bytes.
+Taken are plain requests that no route, or a `pass` route, is for, while a connection to upstream lies idle
+and the body, if there is one, has arrived. One pattern reads the head, and another that of the answer, which
+goes out in one write if it has arrived whole and is as plain. Whatever else happens (an answer in parts or in
+chunks, an interim one, a failure, no answer in time) is carried on by the walk, which is shown the same
+bytes.
 """
 
 from __future__ import annotations
@@ -22,24 +23,24 @@ from proxy.core.headers import Headers
 from proxy.core.model import Outcome, Reason, Reply, Request
 from proxy.core.observing import method_name, request_id, trace_id
 from proxy.core.replies import finished
-from proxy.core.requesthead import RequestHead
+from proxy.core.requesthead import RequestHead, read_head
+from proxy.core.routing import READS
 from proxy.core.verbatim import Answer, Plain, plain_answer, plain_request
 from proxy.pipeline import Pipeline
-from proxy.requestbody import RequestBody
+from proxy.requestbody import SMALL, RequestBody, Source, sent_body
 from proxy.steps.exchange import send
 from proxy.upstream import HttpUpstream
 
 Walk = Callable[[Request], Awaitable[Reply]]
 
 
-class Passenger(Protocol):
+class Passenger(Source, Protocol):
     """A client's connection."""
 
     transport: asyncio.Transport | None
     gone: bool
     ending: bool
     peer: str | None
-    trusted: bool
     scheme: str
     body: RequestBody | None
 
@@ -64,6 +65,11 @@ class Passages:
         self.upstream = upstream
         self.date = date
         settings = pipeline.services.settings
+        self.limits = limits = settings.limits
+        # A head that is no longer breaks none of the three.
+        self._longest = min(limits.target, limits.field, limits.head)
+        self._most_lines = limits.fields + 2
+        self._largest = SMALL if limits.body is None else min(SMALL, limits.body)
         self._rules = settings.edge
         self._gives_ids = settings.observing.send_request_id
         self.told = settings.observing.log_requests
@@ -71,33 +77,35 @@ class Passages:
         self._added = lru_cache(maxsize=1024)(self._make_added)
 
     def begin(
-        self, client: Passenger, head: RequestHead, data: bytes, ended: Callable[[], None]
+        self, client: Passenger, data: bytes, ahead: bytes, ended: Callable[[], None]
     ) -> Passage | None:
-        """Sends the request whose head is `data`; None: it is to be walked. `ended` is told of its end."""
-        plain = plain_request(head, data)
-        if plain is None or (self._gives_ids and not plain.identified):
+        """Sends the request whose head is `data`; None: it is to be walked. `ended` is told of its end.
+
+        `ahead` is what has come behind the head; the passage's `content` is taken of it.
+        """
+        if len(data) > self._longest or data.count(b"\n") > self._most_lines:
             return None
-        content = b""
-        if client.body is not None:
-            at_hand = client.body.at_hand()
-            if at_hand is None:
-                return None
-            content = at_hand
-        found = self.pipeline.passed(head.method, head.target)
+        plain = plain_request(data)
+        if plain is None or (self._gives_ids and plain.request_id is None):
+            return None
+        length = plain.length
+        if length > len(ahead) or length > self._largest:
+            return None
+        found = self.pipeline.passed(plain.method, plain.target)
         connection = None if found is None else self.upstream.lend()
         if found is None or connection is None or connection.transport is None:
             return None
-        added = self._added(client.peer, client.scheme, plain.host, trusted=client.trusted)
-        passage = Passage(self, client, connection, head, plain, found, ended)
+        content = ahead[:length]
+        added = self._added(client.peer, client.scheme, plain.host)
+        passage = Passage(self, client, connection, data, plain, content, found, ended)
         connection.receiver = passage
         connection.transport.write(b"%b%b\r\n%b" % (plain.head, added, content))
         connection.arm(self.upstream.until_head, "did not answer in time")
-        if client.body is not None:
-            client.body.throw_away()
         return passage
 
-    def _make_added(self, peer: str | None, scheme: str, host: bytes, *, trusted: bool) -> bytes:
+    def _make_added(self, peer: str | None, scheme: str, host: bytes) -> bytes:
         """What `forwarded` adds to the lines of any plain request of this client."""
+        trusted = self._rules.trusts(peer)
         given = Request("GET", "/", Headers(((b"Host", host),)), None, peer, scheme, "1.1", trusted)
         lines = forwarded(given, fill=False, rules=self._rules).headers.raw[1:]
         return b"".join(b"%b: %b\r\n" % line for line in lines)
@@ -106,15 +114,26 @@ class Passages:
 class Passage:
     """One exchange. To the client's connection it is what a task is: there, and to be cancelled."""
 
-    __slots__ = ("_began", "_client", "_connection", "_ended", "_found", "_head", "_owner", "_plain")
+    __slots__ = (
+        "_began",
+        "_client",
+        "_connection",
+        "_data",
+        "_ended",
+        "_found",
+        "_owner",
+        "_plain",
+        "content",
+    )
 
     def __init__(
         self,
         owner: Passages,
         client: Passenger,
         connection: Connection,
-        head: RequestHead,
+        data: bytes,
         plain: Plain,
+        content: bytes,
         found: tuple[str, Reason],
         ended: Callable[[], None],
     ) -> None:
@@ -122,14 +141,20 @@ class Passage:
         self._owner = owner
         self._client = client
         self._connection = connection
-        self._head = head
+        self._data = data
         self._plain = plain
+        self.content = content
         self._found = found
         self._ended = ended
 
+    @property
+    def abandonable(self) -> bool:
+        """Whether it ends where its client is gone."""
+        return self._plain.method in READS
+
     def received(self, data: bytes) -> None:
         """See connection.Receiver."""
-        answer = plain_answer(data, self._head.method)
+        answer = plain_answer(data, self._plain.method)
         if answer is None:
             self._carry_on(data)
             return
@@ -159,39 +184,38 @@ class Passage:
 
     def _outcome(self) -> Outcome:
         route, reason = self._found
-        method, headers = self._head.method, self._head.headers
         spent = perf_counter() - self._began
         outcome = Outcome(
             route=route,
-            method=method_name(method),
+            method=method_name(self._plain.method),
             reason=reason,
             seconds=spent,
             upstream_seconds=spent,
         )
-        if self._plain.named and self._owner.told:
-            outcome.request_id, outcome.trace_id = request_id(headers), trace_id(headers)
+        if self._owner.told:
+            names = self._plain.names
+            outcome.request_id, outcome.trace_id = request_id(names), trace_id(names)
         return outcome
 
     def _answered(self, answer: Answer, *, keep_alive: bool) -> bytes:
         dated = b"" if answer.dated else b"Date: %b\r\n" % self._owner.date()
-        return b"HTTP/1.1 %d %b\r\n%b%b%b%b\r\n%b" % (
-            *(answer.status, answer.reason, answer.lines, _said(self._found[1], answer.status), dated),
-            *(b"" if keep_alive else b"Connection: close\r\n", answer.content),
-        )
+        said, close = _said(self._found[1], answer.status), b"" if keep_alive else b"Connection: close\r\n"
+        return b"%b%b%b%b\r\n%b" % (answer.head, said, dated, close, answer.content)
 
     def _carry_on(self, data: bytes) -> None:
         """The same exchange, as the walk would have it by now."""
-        connection, client, pipeline = self._connection, self._client, self._owner.pipeline
+        connection, client, owner = self._connection, self._client, self._owner
         connection.receiver = None
-        request = client.request(self._head)
+        if self.content:
+            client.body = sent_body(client, self.content, owner.limits)
+        request = client.request(read_head(self._data, owner.limits))
         answer = connection.begin(request.method, None, request.interim)
         connection.request_sent = True
-        upstream = self._owner.upstream.resumed(connection, answer)
-        services = replace(pipeline.services, upstream=upstream)
+        services = replace(owner.pipeline.services, upstream=owner.upstream.resumed(connection, answer))
         outcome = self._outcome()
 
         async def walk(request: Request) -> Reply:
-            return await pipeline.told(outcome, self._began, send(services, request, outcome))
+            return await owner.pipeline.told(outcome, self._began, send(services, request, outcome))
 
         client.walk(request, walk, keep_alive=True).add_done_callback(lambda _: self._ended())
         if data:

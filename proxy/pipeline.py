@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from secrets import token_hex
 from time import perf_counter
-from typing import assert_never
+from typing import Final, assert_never
 
 from msgspec.structs import replace
 
@@ -31,6 +31,8 @@ from proxy.steps.resource import resource
 from proxy.steps.samples import Samples
 from proxy.steps.shadow import shadow
 from proxy.steps.write import write
+
+_STRANGE: Final = ("", Reason.NO_ROUTE)
 
 
 class Pipeline:
@@ -148,6 +150,8 @@ class Pipeline:
 
     def passed(self, method: str, target: str) -> tuple[str, Reason] | None:
         """The route, and why it is not looked up, of a request without overrides that is only passed on."""
+        if self.router.is_strange(target):
+            return _STRANGE
         # The walk would look for the route of such a read once more.
         if method in READS and self.router.may_answer(method, target):
             return None
@@ -155,7 +159,7 @@ class Pipeline:
             return None
         match = self.router.match(method, target)
         if match is None:
-            return "", Reason.NO_ROUTE
+            return _STRANGE
         return (match.route.name, Reason.PASS_ROUTE) if isinstance(match.route.action, Pass) else None
 
     def match(self, method: str, target: str, headers: Headers) -> Match | None:

@@ -35,6 +35,7 @@ class Pool(Generic[C]):
     """
 
     def __init__(self, connect: Callable[[], Awaitable[C]], *, limit: int, patience: float) -> None:
+        self._loop = asyncio.get_running_loop()
         self._connect = connect
         self._limit = limit
         self._patience = patience
@@ -96,10 +97,9 @@ class Pool(Generic[C]):
             connection.abort()
             self._vacate()
         elif not self._hand_over(connection):
-            loop = asyncio.get_running_loop()
-            self._idle.append((connection, loop.time()))
+            self._idle.append((connection, self._loop.time()))
             if self._sweeper is None:
-                self._sweeper = loop.call_later(IDLE_SECONDS, self._sweep)
+                self._sweeper = self._loop.call_later(IDLE_SECONDS, self._sweep)
 
     def forget(self, connection: C) -> None:
         """Drops an idle connection that was lost."""
@@ -149,7 +149,7 @@ class Pool(Generic[C]):
 
     async def _wait(self) -> C | None:
         """A connection handed over, or None: the place of one."""
-        waiter: asyncio.Future[C | None] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[C | None] = self._loop.create_future()
         self._waiters.append(waiter)
         try:
             async with asyncio.timeout(self._patience):
@@ -180,8 +180,7 @@ class Pool(Generic[C]):
             self._open -= 1
 
     def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._sweeper = None
+        loop, self._sweeper = self._loop, None
         while self._idle and loop.time() - self._idle[0][1] >= IDLE_SECONDS:
             connection, _ = self._idle.pop(0)
             self._open -= 1

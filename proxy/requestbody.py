@@ -201,6 +201,14 @@ def body_of(source: Source, head: RequestHead, limits: LimitSettings) -> Request
     return RequestBody(source, head.length, limits, awaited=awaited)
 
 
+def sent_body(source: Source, content: bytes, limits: LimitSettings) -> RequestBody:
+    """A body that is upstream's already: all of it has come, and nobody reads it."""
+    body = RequestBody(source, len(content), limits, awaited=False)
+    body.feed(content)
+    body.throw_away()
+    return body
+
+
 def too_large() -> ClientError:
     """The body is over the limit that the settings give."""
     return ClientError(413, "too-large", "The body is larger than this service takes.")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -17,6 +18,9 @@ __all__ = ["Match", "Router", "parse_template"]
 READS = frozenset({"GET", "HEAD"})
 # RFC 9110 §9.2.1, less the reads.
 OTHER_SAFE = frozenset({"OPTIONS", "TRACE"})
+# A path of which there is one reading, in as many segments as there are slashes.
+_SEGMENT: Final = r"[A-Za-z0-9\-_~!$&'()*+,:=@][A-Za-z0-9\-_~!$&'()*+,:=@.]*+"
+_PLAIN: Final = re.compile(rf"/({_SEGMENT})(?:/{_SEGMENT})*+(?=\?|\Z)")
 
 
 class Match(msgspec.Struct, frozen=True):
@@ -40,10 +44,11 @@ class Match(msgspec.Struct, frozen=True):
 class Router:
     """Finds the route of a request; the first of the file wins. Keeps nothing of a request."""
 
-    __slots__ = ("_exact", "_explicit", "_implied", "_loose_reads", "_posted", "_resources")
+    __slots__ = ("_all", "_exact", "_explicit", "_implied", "_loose_reads", "_posted", "_resources")
 
     def __init__(self, routes: Iterable[Route]) -> None:
         numbered = list(enumerate(routes))
+        self._all = Index(Loose(*pair) for pair in numbered)
         self._exact: dict[str, Index[Exact]] = {}
         self._loose_reads: dict[str, Index[Loose]] = {}
         for method in READS:
@@ -75,6 +80,11 @@ class Router:
             return match
         exact = _first_exact(self._posted, target)
         return Match(match.route, {}, exact=exact is not None and exact.match.route is match.route)
+
+    def is_strange(self, target: str) -> bool:
+        """Whether a target of plain spelling has the outward form of no route: no method finds one for it."""
+        found = _PLAIN.match(target)
+        return found is not None and not self._all.candidates(found[0].count("/"), found[1])
 
     def may_answer(self, method: str, target: str) -> bool:
         """Whether a read of this target has the outward form of one that is answered here. No: it is not."""

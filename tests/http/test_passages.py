@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from proxy.app import App, compose
 from proxy.config import load
 from proxy.connection import Connection
+from proxy.requestbody import SMALL
 from tests.contract.kit import until
 from tests.origin import OK, Origin, origin
 
@@ -60,11 +61,14 @@ class At:
 
 @asynccontextmanager
 async def proxied(
-    tmp_path: Path, *answers: bytes, passages: bool = True, **environ: str
+    tmp_path: Path, *answers: bytes, passages: bool = True, more: str = "", **environ: str
 ) -> AsyncIterator[At]:
-    """A proxy with one connection to the origin lying idle; `passages` False: all is walked."""
+    """A proxy with one connection to the origin lying idle; `passages` False: all is walked.
+
+    `more` is a line of the configuration.
+    """
     file = tmp_path / "routes.yaml"
-    file.write_text(ROUTES)
+    file.write_text(ROUTES + more)
     async with origin(OK, *answers) as at:
         env = {"ROUTES_FILE": str(file), "UPSTREAM_URL": at.url, "ADMIN_LISTEN": "127.0.0.1:1", **environ}
         async with compose(load(env)) as app:
@@ -162,11 +166,11 @@ ANSWERS = (
 )
 
 
-async def compared(tmp_path: Path, sent: bytes, answer: bytes) -> None:
+async def compared(tmp_path: Path, sent: bytes, answer: bytes, more: str = "") -> None:
     """What upstream gets and what the client gets is what they would see of a walk."""
     seen = []
     for passages in (True, False):
-        async with proxied(tmp_path, answer, passages=passages) as at:
+        async with proxied(tmp_path, answer, passages=passages, more=more) as at:
             told = await at.ask(sent)
             seen.append((plain(told), [plain(one) for one in at.origin.heads], at.origin.bodies))
     assert seen[0] == seen[1]
@@ -180,6 +184,7 @@ def request(method: bytes, target: bytes, *lines: bytes) -> bytes:
 
 
 METHODS = (b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"BREW", b"PUT")
+EDGES = ("", "edge: {x_forwarded: replace}\n", 'edge: {x_forwarded: "off", forwarded: true}\n')
 
 
 @pytest.mark.parametrize("line", LINES)
@@ -202,11 +207,101 @@ async def test_each_answer_is_treated_as_the_walk_treats_it(
     target=st.sampled_from([b"/other", b"/o?a=%zz&", b"//x/../y", b"/%00", "/ä".encode("latin-1"), b"*"]),
     lines=st.lists(st.sampled_from(LINES), max_size=4, unique=True),
     answer=st.sampled_from(ANSWERS),
+    edge=st.sampled_from(EDGES),
 )
 async def test_any_mix_is_treated_as_the_walk_treats_it(
-    method: bytes, target: bytes, lines: list[bytes], answer: bytes, tmp_path: Path
+    method: bytes, target: bytes, lines: list[bytes], answer: bytes, edge: str, tmp_path: Path
 ) -> None:
-    await compared(tmp_path, request(method, target, *lines), answer)
+    await compared(tmp_path, request(method, target, *lines), answer, edge)
+
+
+@pytest.mark.parametrize("edge", EDGES)
+async def test_what_is_added_is_what_the_walk_adds(edge: str, tmp_path: Path, taken: list[str]) -> None:
+    await compared(tmp_path, GET, OK, edge)
+    assert ["whole"] == taken
+
+
+@pytest.mark.parametrize(
+    ("limits", "good", "answer"),
+    [
+        ("target: 256", GET.replace(b"/other", b"/" + b"o" * 259), b"414"),
+        ("fields: 2", GET.replace(b"\r\n\r\n", b"\r\nA: \r\n\r\n"), b"431"),
+        ("field: 256", GET.replace(b"\r\n\r\n", b"\r\nA:" + b"a" * 255 + b"\r\n\r\n"), b"431"),
+        ("head: 1100", GET.replace(b"\r\n\r\n", b"\r\nA:" + b"a" * 1056 + b"\r\n\r\n"), b"431"),
+        ("body: 4", PUT, b"413"),
+    ],
+)
+async def test_limits_hold(limits: str, good: bytes, answer: bytes, tmp_path: Path) -> None:
+    """What just keeps a limit is passed on; a byte more, or a line, is refused as it is without passages."""
+    bad = good.replace(b"/o", b"/oo").replace(b"A:", b"A:\r\nA:" if "fields" in limits else b"A:a")
+    bad = bad.replace(b"4\r\n\r\nbody", b"5\r\n\r\nbodyy")
+    async with proxied(tmp_path, more=f"limits: {{{limits}}}\n") as at:
+        assert (await at.ask(good)).endswith(b"\r\n\r\nok")
+        assert (await at.ask(bad)).startswith(b"HTTP/1.1 " + answer)
+        assert 1 == len(at.origin.heads)
+
+
+def put(content: bytes) -> bytes:
+    """A PUT of this."""
+    return PUT.replace(b"4\r\n\r\nbody", b"%d\r\n\r\n%b" % (len(content), content))
+
+
+@pytest.mark.parametrize(
+    ("sent", "cut", "ends"),
+    [
+        (put(b"x" * SMALL), 0, ["whole"]),
+        (put(b"x" * (SMALL + 1)), 0, []),
+        (put(GET), 0, ["whole"]),
+        (PUT, PUT.index(b"body"), []),
+        (PUT, PUT.index(b"ody"), []),
+        (PUT, PUT.index(b"Host"), ["whole"]),
+    ],
+)
+async def test_a_body_goes_with_its_head_once_if_it_is_small_and_there(
+    sent: bytes, cut: int, ends: list[str], tmp_path: Path, taken: list[str]
+) -> None:
+    """The next request is what comes behind it, wherever the bytes were cut."""
+    async with proxied(tmp_path) as at:
+        if cut:
+            client = next(iter(at.app.server.connections))
+            client.data_received(sent[:cut])
+            client.data_received(sent[cut:])
+            sent = b""
+        told = await at.ask(sent)
+        assert told.endswith(b"\r\n\r\nok")
+        assert ends == taken
+        assert (await at.ask(GET)).endswith(b"\r\n\r\nok")
+        assert [b"PUT", b"GET"] == [head[:3] for head in at.origin.heads]
+        length = int(at.origin.heads[0].partition(b"Content-Length: ")[2].split(b"\r\n")[0])
+        assert (length, 0) == tuple(map(len, at.origin.bodies))
+
+
+async def test_pipelined_requests_keep_their_bodies_and_their_order(tmp_path: Path, taken: list[str]) -> None:
+    answers = [OK.replace(b"ok", b"%02d" % number) for number in range(4)]
+    async with proxied(tmp_path, *answers) as at:
+        at.writer.write(put(GET) + GET + put(b"abc") + GET)
+        async with asyncio.timeout(10):
+            for number in range(4):
+                await at.reader.readuntil(b"\r\n\r\n%02d" % number)
+        assert [GET, b"", b"abc", b""] == at.origin.bodies
+        assert ["whole"] * 4 == taken
+
+
+async def test_what_was_sent_with_its_body_is_carried_on(tmp_path: Path, taken: list[str]) -> None:
+    """The body is read by nobody again, and the client's connection goes on."""
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    async with proxied(tmp_path, chunked) as at:
+        assert (await at.ask(PUT)).endswith(b"\r\n2\r\nok\r\n0\r\n\r\n")
+        assert (await at.ask(PUT)).endswith(b"\r\n\r\nok")
+        assert (["carried", "whole"], [b"body", b"body"]) == (taken, at.origin.bodies)
+
+
+async def test_nothing_begins_where_there_is_no_room(tmp_path: Path, taken: list[str]) -> None:
+    async with proxied(tmp_path) as at:
+        at.app.server.waiting.count += at.app.server.waiting.limit
+        assert (await at.ask(GET)).startswith(b"HTTP/1.1 503 ")
+        at.app.server.waiting.count = 0
+        assert ([], []) == (taken, at.origin.heads)
 
 
 @pytest.mark.parametrize("sent", [GET, PUT, GET.replace(b"\r\n\r\n", b"\r\nConnection: keep-alive\r\n\r\n")])
@@ -310,10 +405,11 @@ async def test_a_get_is_asked_again_where_its_connection_turns_out_closed(
         assert (["carried"], 2) == (taken, len(at.origin.heads))
 
 
-async def test_a_put_is_never_sent_twice(tmp_path: Path, taken: list[str]) -> None:
+@pytest.mark.parametrize("sent", [PUT, PUT.replace(b"PUT", b"GET"), GET.replace(b"GET", b"DELETE")])
+async def test_a_write_or_a_body_is_never_sent_twice(sent: bytes, tmp_path: Path, taken: list[str]) -> None:
     # The origin reads the request, says nothing and closes.
     async with proxied(tmp_path, b"") as at:
-        assert (await at.ask(PUT)).startswith(b"HTTP/1.1 502 ")
+        assert (await at.ask(sent)).startswith(b"HTTP/1.1 502 ")
         assert (["carried"], 1) == (taken, len(at.origin.heads))
         assert 1 == at.app.telemetry.stats()["upstream"]["failed"]
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.core.routing import Match, Router, parse_template
+from proxy.core.routing import READS, Match, Router, parse_template
 from proxy.core.settings import (
     Action,
     Answer,
@@ -18,6 +18,7 @@ from proxy.core.settings import (
     Literal,
     Lookup,
     Pass,
+    Resource,
     Route,
     Target,
     Template,
@@ -41,29 +42,26 @@ def route(match: str, action: Action) -> Route:
     return Route(name=match, template=parse_template(match), action=action)
 
 
-USERS = Router(
-    [
-        route("GET /users/{id:int}", by("id")),
-        route("GET /users/by-email/{email}", by("email")),
-        route("GET /users?phone={phone}", by("phone")),
-        route("GET /users?ids={ids:list}", by("id", "ids", many=True)),
-        route("GET /users/{username}", by("username")),
-        route("GET /accounts/{id:uuid}/", by("id")),
-        route("GET /files/{file:path}", by("username", "file")),
-        route("GET /search?kind=user&name={name}", by("username", "name")),
-        route("GET /auth/me", Introspect(answer=Answer.VIEW, view="users")),
-        route("GET /logout", TOKEN),
-        route("PUT,PATCH /profile", TOKEN),
-        route("POST /admin/users/bulk", Write(all=True)),
-        route(
-            "POST /users/{id}/ban?why={why}", Write(targets=(Target(key="id", place="path", path=("id",)),))
-        ),
-        route("POST /auth/login", Pass()),
-        route("POST /move?kind=user", TOKEN),
-        route("POST /a/{x}/{y}", TOKEN),
-        route("GET /", Pass()),
-    ]
-)
+USERS_ROUTES = [
+    route("GET /users/{id:int}", by("id")),
+    route("GET /users/by-email/{email}", by("email")),
+    route("GET /users?phone={phone}", by("phone")),
+    route("GET /users?ids={ids:list}", by("id", "ids", many=True)),
+    route("GET /users/{username}", by("username")),
+    route("GET /accounts/{id:uuid}/", by("id")),
+    route("GET /files/{file:path}", by("username", "file")),
+    route("GET /search?kind=user&name={name}", by("username", "name")),
+    route("GET /auth/me", Introspect(answer=Answer.VIEW, view="users")),
+    route("GET /logout", TOKEN),
+    route("PUT,PATCH /profile", TOKEN),
+    route("POST /admin/users/bulk", Write(all=True)),
+    route("POST /users/{id}/ban?why={why}", Write(targets=(Target(key="id", place="path", path=("id",)),))),
+    route("POST /auth/login", Pass()),
+    route("POST /move?kind=user", TOKEN),
+    route("POST /a/{x}/{y}", TOKEN),
+    route("GET /", Pass()),
+]
+USERS = Router(USERS_ROUTES)
 UUID = "550e8400-e29b-41d4-a716-446655440000"
 
 
@@ -452,6 +450,43 @@ def test_whatever_is_read_can_be_written(target: str) -> None:
         assert read.values == written.values
     else:
         assert {} == written.values
+
+
+# As the others, and a resource and a path that begins with a variable.
+ALL = Router(
+    [
+        *(
+            route(f"{method} /{name}", Pass())
+            for method, name in [("GET", "{x}/y/z"), ("POST", "~/{rest:path}")]
+        ),
+        route("GET /files/a", Resource()),
+        route("GET /search/{name}/", by("username", "name")),
+        *USERS_ROUTES,
+    ]
+)
+
+
+@given(router=st.sampled_from([USERS, ALL]), method=METHODS, target=TARGETS)
+@example(router=ALL, method="PUT", target="/a/y/z")
+@example(router=ALL, method="DELETE", target="/files/a")
+@example(router=ALL, method="DELETE", target="/files//a")
+@example(router=ALL, method="DELETE", target="/x/../files/a")
+@example(router=ALL, method="DELETE", target="/files/%61")
+@example(router=ALL, method="DELETE", target="/files\\a")
+@example(router=ALL, method="POST", target="/~/a/b/c?d")
+@example(router=ALL, method="PUT", target="/search/x")
+def test_what_is_strange_matches_nothing(router: Router, method: str, target: str) -> None:
+    """The short way to no route is taken only where the long one ends there."""
+    if router.is_strange(target):
+        assert router.match(method, target) is None
+        assert router.match_write_path(target) is None
+        assert not router.is_resource(target)
+        assert not any(router.may_answer(read, target) for read in READS)
+
+
+@pytest.mark.parametrize("target", ["/other", "/other/1?users/1", "/o/p/q/r/s", "/users/1/2/3", "/.well/x"])
+def test_most_of_what_has_no_route_is_strange(target: str) -> None:
+    assert USERS.is_strange(target) == ("/." not in target)
 
 
 @given(a=TARGETS, b=TARGETS)
