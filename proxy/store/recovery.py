@@ -23,14 +23,15 @@ class Recovery:
 
     Every `probe_interval` seconds it is asked for its run id. It is trusted again once no fence is `owed` to
     a write under way and all evictions of the outage are delivered by `deliver`; one whose run id has changed
-    gets all users evicted first, as it may have started from an older copy (design §7.6). `opened` and
-    `returned` are told when trust goes and comes.
+    gets all users evicted first, as it may have started from an older copy (design §7.6). `meet` sees to that
+    where this process is the new one. `opened` and `returned` are told when trust goes and comes.
     """
 
     def __init__(
         self,
         *,
         run_id: Callable[[], Awaitable[str]],
+        meet: Callable[[str], Awaitable[object]],
         deliver: Callable[[Batch], Awaitable[object]],
         owed: Callable[[], Awaitable[bool]],
         opened: Callable[[], None],
@@ -40,6 +41,7 @@ class Recovery:
         pending_limit: int,
     ) -> None:
         self._ask = run_id
+        self._meet = meet
         self._deliver = deliver
         self._owed = owed
         self._opened = opened
@@ -51,6 +53,8 @@ class Recovery:
         self.restarts = 0
         """Times that another server process answered."""
         self.watcher: asyncio.Task[None] | None = None
+        self.met = asyncio.Event()
+        """Set once the shared store has been asked for the first time, and is trusted or known to be away."""
         self._closed = False
         self._returning = False
 
@@ -86,6 +90,12 @@ class Recovery:
             self.watcher = asyncio.create_task(self._probe_for_ever())
             self.watcher.add_done_callback(self._watcher_died)
 
+    async def begun(self) -> None:
+        """Starts the probe, and waits until `met`: before, nothing that the shared store holds is read."""
+        self.watch()
+        if not self.met.is_set() and self.watcher is not None:
+            await self.met.wait()
+
     def _watcher_died(self, task: asyncio.Task[None]) -> None:
         if self._closed:
             return
@@ -107,12 +117,17 @@ class Recovery:
             run_id = await self._ask()
             if self.run_id and run_id and run_id != self.run_id:
                 self.replaced()
+            if run_id and not self.run_id:
+                await self._meet(run_id)
             self.run_id = run_id or self.run_id
+            self.met.set()
             if self.breaker.open:
                 await self._return()
         except StoreError as error:
-            self.failed(error)
+            self.failed(error, write=not self.met.is_set())
             raise
+        finally:
+            self.met.set()
 
     async def _return(self) -> None:
         self._returning = True

@@ -56,6 +56,7 @@ class TieredStore:
         self._fallback_ttl = fallback_ttl
         self.recovery = Recovery(
             run_id=lambda: redis.run_id(),
+            meet=redis.writes.meet,
             deliver=lambda batch: self._deliver(batch),
             owed=lambda: self._owed(),
             opened=self._went_down,
@@ -93,7 +94,7 @@ class TieredStore:
             return self.peek(ref)
         except NotAtHandError as error:
             why = error.reason
-        self._watch()
+        await self._begun()
         if self.recovery.down:
             return Absent(Reason.STORE_DOWN if why is Reason.ABSENT else why)
         # Taken before the read: an eviction in between refuses the copy.
@@ -132,7 +133,7 @@ class TieredStore:
         return await self._ticket(ref, None)
 
     async def _ticket(self, ref: Ref | None, wake: bytes | None) -> Ticket:
-        self._watch()
+        await self._begun()
         local = self.memory.begin(ref)
         if self.recovery.down:
             return Ticket(local=local)
@@ -209,6 +210,7 @@ class TieredStore:
 
     async def resolve(self, key: str, value: str) -> str | None:
         """See Store. Memory is asked only where the shared store cannot be: it may know a former owner."""
+        await self._begun()
         if not self.recovery.down:
             try:
                 return await self.redis.resolve(key, value)
@@ -250,6 +252,10 @@ class TieredStore:
     async def _deliver(self, batch: Batch) -> None:
         await self.tokens.replay(anew=batch.everything)
         await self.bracket.tell(batch)
+
+    async def _begun(self) -> None:
+        self._watch()
+        await self.recovery.begun()
 
     def _watch(self) -> None:
         self.recovery.watch()

@@ -67,7 +67,7 @@ class TokenWords:
     async def _asked(self, user_id: str, token: str, until: float, issued: float | None) -> Reason | None:
         memory = self._memory
         ref, note = noted(user_id, token, until, self._now())
-        self._recovery.watch()
+        await self._recovery.begun()
         if self._recovery.down:
             return Reason.STORE_DOWN
         # Taken before the read: an eviction in between refuses the note.

@@ -16,6 +16,8 @@ from proxy.store.notes import Notes, redeemed
 _SEQ, _UNLINK = Script("seq"), Script("unlink")
 _FREE, _EVICT = Script("free", "_wakes"), Script("evict", "_fences", "_wakes")
 
+# The field of `user:members` with the run id of the server process that everybody was evicted in.
+MET = "#"
 # What stands around nobody.
 NO_FENCE = Fence("", Batch())
 
@@ -65,6 +67,17 @@ class RedisWrites:
         first = len(fence.batch.users)
         held = replies[first : first + len(fence.batch.aliases)]
         return replies[len(commands) :], frozenset(filter(None, map(codec.decode_id, held)))
+
+    async def meet(self, run_id: str) -> None:
+        """Evicts everybody in a server process that nobody has met: it may have begun with an old copy."""
+        async with self._link.bounded():
+            (met,) = await self._link.run(("HGET", codec.MEMBERS_KEY, MET))
+            if met != run_id.encode():
+                await self._link.run(opened(NO_FENCE))
+                # Not before: who finds it there believes what the server holds.
+                await self._link.run(
+                    ("HSET", codec.MEMBERS_KEY, MET, run_id), ("PEXPIRE", codec.MEMBERS_KEY, WEEK_MS)
+                )
 
     async def redeem(self, claims: Mapping[bytes, bytes]) -> None:
         """Removes the notes of writes whose users nobody could name, where they hold what is given."""

@@ -191,6 +191,40 @@ async def test_old_data_is_not_trusted(server: Valkey, replica: Replica) -> None
     assert 1 == replica.store.stats.restarts
 
 
+async def test_old_data_is_not_trusted_by_who_begins_with_it(server: Valkey, replica: Replica) -> None:
+    """All were away when the server came back from its save, and nobody can have noticed that it did."""
+    await replica.put(replica.entry(body=b"old"))
+    server.ask("SAVE")
+    await replica.store.evict(["42"])
+    await replica.store.close()
+    server.kill()
+    server.start()
+    newcomer = Replica(server)
+    assert 1 == server.ask("HEXISTS", "user:id:42", "v:users")
+    assert [None, None] == [await newcomer.body(ref) for ref in (ID, EMAIL)]
+    await newcomer.put(newcomer.entry(body=b"new"))
+    await newcomer.store.close()
+    # It is known by now, and who begins later costs nobody anything.
+    later = Replica(server)
+    assert b"new" == await later.body(EMAIL)
+    assert 0 < server.ask("PTTL", "user:members")
+    await later.store.close()
+
+
+async def test_a_server_that_does_not_say_which_it_is_is_not_asked(server: Valkey, replica: Replica) -> None:
+    """Not even once, by who begins: what it says when it is back may be old."""
+    await replica.put(replica.entry())
+    newcomer = Replica(server)
+    server.pause()
+    begun = asyncio.ensure_future(newcomer.store.get(ID))
+    await newcomer.away()
+    server.resume()
+    assert Absent(Reason.STORE_DOWN) == await begun
+    await newcomer.back()
+    assert b"{}" == await newcomer.body(ID)
+    await newcomer.store.close()
+
+
 async def test_losses_in_a_row_under_load(server: Valkey, replica: Replica) -> None:
     """Reads, fills and writes go on through three losses; no read is older than the last write answered."""
     upstream = answered = 0

@@ -383,12 +383,22 @@ def flushes() -> Act:
     return act
 
 
+def saves() -> Act:
+    """Redis saves what it holds."""
+
+    async def act(world: World, _: str) -> None:
+        world.server.save()
+        world.history.note("Redis saves")
+
+    return act
+
+
 def restarts() -> Act:
-    """The server's process is replaced by an empty one."""
+    """The server's process is replaced by one that has what was saved, or nothing."""
 
     async def act(world: World, _: str) -> None:
         world.server.restart()
-        world.history.note("Redis restarts, empty")
+        world.history.note("Redis restarts")
 
     return act
 

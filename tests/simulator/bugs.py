@@ -173,6 +173,10 @@ def _kept(self: Feed, number: int) -> bool:
     return False
 
 
+async def _met(self: RedisWrites, run_id: str) -> None:
+    return None
+
+
 async def _forgotten(self: Recovery) -> None:
     self.pending.take(1 << 30)
     self._back()
@@ -218,8 +222,8 @@ BUGS = (
     Bug(
         "the clock is not read on the hit",
         "a replica freezes",
-        4,
-        5,
+        1,
+        2,
         _instead(Feed, "alive", property(lambda self: self._until > 0)),
     ),
     Bug(
@@ -229,7 +233,7 @@ BUGS = (
         94,
         _instead(Feed, "heard", _nobody_waits),
     ),
-    Bug("a renewal counts without its echo", "a replica is deaf", 1, 2, _alive_when_sent),
+    Bug("a renewal counts without its echo", "a replica is deaf", 0, 1, _alive_when_sent),
     Bug(
         "a fill is stored under a fence",
         "a fill within a write",
@@ -247,8 +251,8 @@ BUGS = (
     Bug(
         "a fence that runs out does not evict",
         "a writer dies",
-        230,
-        231,
+        561,
+        562,
         cuts=(("if not evicting then", "if false then"), ("if lapsed then", "if false then")),
     ),
     Bug(
@@ -297,8 +301,8 @@ BUGS = (
     Bug(
         "whoever finds the note of a dead writer removes it at once",
         "who takes over dies as well",
-        100,
-        101,
+        120,
+        121,
         cuts=(("redis.call('HSET', KEYS[1], name, claim)", "redis.call('HDEL', KEYS[1], name)"),),
     ),
     Bug(
@@ -338,6 +342,13 @@ BUGS = (
     ),
     Bug("a ticket of an old epoch is good", "everybody and one", 5, 6, _epoch_late),
     Bug("memory is kept after a lapse", "a feed breaks", 0, 1, _instead(Feed, "_echoed", _kept)),
+    Bug(
+        "who begins trusts whatever Redis holds",
+        "Redis restarts as it was, and all others",
+        0,
+        1,
+        _instead(RedisWrites, "meet", _met),
+    ),
     Bug(
         "evictions are forgotten in an outage",
         "Redis is lost",

@@ -300,6 +300,17 @@ LARGE = (
         early=3,
     ),
     Scenario(
+        "Redis restarts as it was, and all others",
+        (
+            WRITER,
+            _world("power cut", act.one_by_one(act.saves(), act.waits(0.2), act.dies("A"), act.restarts())),
+            Actor("newcomer", "B", act.one_by_one(act.waits(1.0), act.joins(), act.reads(*ID))),
+        ),
+        warm=(_reads("warm", "A", ID),),
+        late=("B",),
+        promise="converges",
+    ),
+    Scenario(
         "Redis is lost",
         (
             WRITER,

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 from collections import deque
 from collections.abc import Callable
+from copy import deepcopy
 from functools import cache
 from typing import Any
 
@@ -61,6 +62,7 @@ class Server:
         self._ticks = 0
         self._data: dict[bytes, bytes | dict[bytes, bytes]] = {}
         self._ends: dict[bytes, int] = {}
+        self._saved: tuple[dict[bytes, bytes | dict[bytes, bytes]], dict[bytes, int]] = ({}, {})
         self._scripts = dict(scripts.TEXTS)
         self._now = 0
         self.subscriptions: list[Subscription] = []
@@ -85,11 +87,14 @@ class Server:
             subscription.put(BROKEN)
             self.subscriptions.remove(subscription)
 
+    def save(self) -> None:
+        """What it holds now is what another process begins with."""
+        self._saved = deepcopy((self._data, self._ends))
+
     def restart(self) -> None:
-        """Another process with nothing in it."""
+        """Another process, with what was saved or nothing in it."""
         self.lose()
-        self._data.clear()
-        self._ends.clear()
+        self._data, self._ends = deepcopy(self._saved)
         self._scripts.clear()
         self.process += 1
         self.away = False

@@ -45,7 +45,13 @@ SMALL = (
 )
 
 DEATH = Actor("death", "", act.dies("A"))
-FLUSH = Actor("flush", "", act.flushes())
+
+
+def _flushed(name: str, writer: Actor) -> Scenario:
+    checks = (_checks("one", "B", 4, 0.4), _checks("two", "C", 4, 0.4))
+    flush = Actor("flush", "", act.flushes())
+    return _scenario(name, writer, flush, *checks, replicas=("A", "B", "C"), early=2)
+
 
 LARGE = (
     _scenario("who logs out dies", LOGOUT, DEATH, _checks("one", "B", 3, FENCE_OVER)),
@@ -57,24 +63,8 @@ LARGE = (
         _checks("one", "A", 3),
         _checks("two", "B", 3),
     ),
-    _scenario(
-        "FLUSHALL and a logout",
-        LOGOUT,
-        FLUSH,
-        _checks("one", "B", 4, 0.4),
-        _checks("two", "C", 4, 0.4),
-        replicas=("A", "B", "C"),
-        early=2,
-    ),
-    _scenario(
-        "FLUSHALL and a new password",
-        RENEWAL,
-        FLUSH,
-        _checks("one", "B", 4, 0.4),
-        _checks("two", "C", 4, 0.4),
-        replicas=("A", "B", "C"),
-        early=2,
-    ),
+    _flushed("FLUSHALL and a logout", LOGOUT),
+    _flushed("FLUSHALL and a new password", RENEWAL),
     _scenario(
         "FLUSHALL after a logout",
         Actor("logout", "A", act.one_by_one(tokens.ends(Logout()), act.flushes(), tokens.checks())),

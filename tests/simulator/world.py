@@ -17,7 +17,7 @@ from proxy.store.memory import MemoryStore
 from proxy.store.redis import RedisStore
 from proxy.store.tiered import TieredStore
 from proxy.store.wakes import Wakes
-from proxy.store.writes import RedisWrites
+from proxy.store.writes import MET, RedisWrites
 from tests.simulator.history import History, User
 from tests.simulator.link import SimLink
 from tests.simulator.scheduler import ACTOR, REPLICA, Chooser, Loop, Scheduler
@@ -168,6 +168,7 @@ class World:
         return broken or self.stale
 
     async def _main(self) -> None:
+        self.server.execute(("HSET", MEMBERS, MET, f"{self.server.process}"))
         for name in self.scenario.replicas:
             one = Replica(name, self.scheduler, self.server, self.loop, split=self.scenario.split)
             self.replicas[name] = one

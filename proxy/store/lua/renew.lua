@@ -3,8 +3,9 @@
 -- KEYS[1]  user:members, a hash: replica → the end of its lease in microseconds of this server's clock. The field ''
 --          is everybody who was in a table that was lost (FLUSHALL, eviction of the key, another server, which
 --          may have an old one): until the last lease that it can have held is over, somebody may have one and
---          not be listed. The field '@' is the server's run id. A field that begins with '!' is a write under way
---          whose users nobody can name, see pledge.lua: `deadline:life`
+--          not be listed. The field '@' is the server's run id, and '#' that of the process in which everybody was
+--          evicted. A field that begins with '!' notes writes under way whose users nobody can name, see
+--          pledge.lua: `deadline:life`
 -- ARGV[1]  the replica
 -- ARGV[2]  the lease in microseconds
 -- ARGV[3]  the replica's own channel
@@ -42,7 +43,7 @@ for i = 1, #members, 2 do
       lost[#lost + 1] = name
       lost[#lost + 1] = claim
     end
-  elseif name ~= '@' and name ~= '' then
+  elseif name ~= '@' and name ~= '#' and name ~= '' then
     if ends and ends >= now and ends <= now + 60000000 then
       live[#live + 1] = name
     else
