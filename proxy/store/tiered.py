@@ -194,7 +194,7 @@ class TieredStore:
 
     async def fence(self, batch: Batch) -> Fence:
         """See Store. Returns when no replica can answer what `batch` names from memory."""
-        self._watch()
+        await self._begun()
         return await self.bracket.fence(batch)
 
     async def settle(self, fence: Fence, batch: Batch | None, *, linger: float = 0.0) -> Evicted:
@@ -205,7 +205,7 @@ class TieredStore:
         self, user_ids: Iterable[str], aliases: Iterable[Alias] = (), *, everything: bool = False
     ) -> Evicted:
         """See Store. It goes on to its end where the caller is cancelled."""
-        self._watch()
+        await self._begun()
         return await self.bracket.evict(Batch(tuple(user_ids), tuple(aliases), everything))
 
     async def resolve(self, key: str, value: str) -> str | None:
@@ -222,7 +222,7 @@ class TieredStore:
         self, user_id: str, token: str, until: float, issued: float | None = None
     ) -> Reason | None:
         """See Store."""
-        self._watch()
+        await self._begun()
         return await self.tokens.state(user_id, token, until, issued)
 
     def peek_token(self, user_id: str, token: str, *_: float | None) -> Reason | None:
@@ -254,13 +254,9 @@ class TieredStore:
         await self.bracket.tell(batch)
 
     async def _begun(self) -> None:
-        self._watch()
-        await self.recovery.begun()
-
-    def _watch(self) -> None:
-        self.recovery.watch()
         if self._feed is not None and not self._closed:
             self._feed.start()
+        await self.recovery.begun()
 
     def _went_down(self) -> None:
         self.memory.max_ttl = self._fallback_ttl
