@@ -22,7 +22,7 @@ from proxy.config import load
 
 ROUTES = """\
 version: 1
-upstream: {head_timeout: $patience, idle_timeout: $patience}
+upstream: {connect_timeout: 5s, head_timeout: $patience, idle_timeout: $patience}
 user: {id: id}
 views: {users: {ttl: 60s}}
 limits: {head_timeout: $patience, body_timeout: $patience}
