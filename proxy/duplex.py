@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import select
 import socket
 import struct
+import termios
 from collections.abc import Callable
 from typing import Final
 
@@ -12,6 +15,7 @@ from proxy.deadline import Deadline
 from proxy.waiting import Waiting, held
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+HUNG_UP: Final = getattr(select, "POLLRDHUP", select.POLLHUP)
 RESET: Final = struct.pack("ii", 1, 0)  # struct linger: on, for no time at all
 
 
@@ -106,11 +110,15 @@ class Duplex(asyncio.Protocol):
         transport = self.transport
         if transport is None or self.gone or transport.is_closing():
             return
-        if transport.can_write_eof():
-            transport.write_eof()
-            self._arm(seconds, self.abort)
-        else:
+        if not transport.can_write_eof():
             transport.close()
+            return
+        try:
+            transport.write_eof()
+        except OSError:  # reset, and nobody has read that yet
+            transport.abort()
+        else:
+            self._arm(seconds, self.abort)
 
     def abort(self) -> None:
         """Closes at once."""
@@ -128,6 +136,22 @@ class Duplex(asyncio.Protocol):
         if self._paused and self.transport is not None and not self.gone:
             self._paused = False
             self.transport.resume_reading()
+
+    def remains(self) -> int | None:
+        """How many bytes can still be read of a peer that has said its last word; None: it has not.
+
+        Of TLS nobody can tell: what is left may be less than its records.
+        """
+        transport = self.transport
+        sock = None if transport is None or self.gone else transport.get_extra_info("socket")
+        if transport is None or sock is None or transport.get_extra_info("sslcontext") is not None:
+            return None
+        poll = select.poll()
+        poll.register(sock.fileno(), HUNG_UP)
+        if not poll.poll(0):
+            return None
+        count = fcntl.ioctl(sock.fileno(), termios.FIONREAD, struct.pack("i", 0))
+        return int(struct.unpack("i", count)[0])
 
     def _arm(self, seconds: float, action: Callable[[], None]) -> None:
         """One deadline at a time."""

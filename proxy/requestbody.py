@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from proxy.core.chunks import Chunks
@@ -18,6 +19,10 @@ OVERHEAD: Final = 64
 BROKEN: Final = "The body's framing is broken."
 # Up to here a body is copied to go out with its head.
 SMALL: Final = 16 * 1024
+# How often a sender that is not read is looked after.
+LOOK: Final = 1.0
+
+Told = Callable[[ClientError | ClientGone], None]
 
 
 class Source(Protocol):
@@ -35,6 +40,14 @@ class Source(Protocol):
 
     def proceed(self) -> None:
         """Tells the client that its body is wanted (RFC 9110 §10.1.1)."""
+        ...
+
+    def remains(self) -> int | None:
+        """How many bytes can still be read of a peer that has said its last word; None: it has not."""
+        ...
+
+    def abort(self) -> None:
+        """Closes at once."""
         ...
 
 
@@ -55,8 +68,10 @@ class RequestBody:
         "_share",
         "_source",
         "_thrown_away",
+        "_told",
         "_waited",
         "_waiter",
+        "_watched",
         "awaited",
         "complete",
         "error",
@@ -73,7 +88,8 @@ class RequestBody:
         self._loop = asyncio.get_running_loop()
         self._pieces: deque[bytes] = deque()
         self._received = 0
-        self._paused = self._thrown_away = False
+        self._paused = self._thrown_away = self._watched = False
+        self._told: Told | None = None
         self._waited = 0.0
         self._waiter: asyncio.Future[None] | None = None
         self.awaited = awaited
@@ -111,8 +127,30 @@ class RequestBody:
             self._paused = True
             if self._source is not None:
                 self._source.pause()
+                self._watch()
         self._wake()
         return rest
+
+    def _watch(self) -> None:
+        """Of a client that is not read nobody hears that it has gone."""
+        if not self._watched:
+            self._watched = True
+            self._loop.call_later(LOOK, self._look)
+
+    def _look(self) -> None:
+        """Gives up a body whose missing bytes nobody will send any more."""
+        self._watched = False
+        if not self._paused or self._source is None or self.complete:
+            return
+        remains = self._source.remains()
+        if remains is not None and (remains < self._left if self._chunks is None else not remains):
+            self._source.abort()
+            return
+        self._watch()
+
+    def when_broken(self, told: Told | None) -> None:
+        """Has `told` called where nothing more comes of a body that is not complete."""
+        self._told = told
 
     def fail(self, error: ClientError | ClientGone) -> None:
         """Nothing more comes; whoever reads is told."""
@@ -122,6 +160,8 @@ class RequestBody:
             self._pieces.clear()
             self._share.hold(0)
             self._wake()
+            if self._told is not None:
+                self._told(error)
 
     def throw_away(self) -> None:
         """Nobody reads it: what still comes is dropped."""

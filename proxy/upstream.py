@@ -163,8 +163,12 @@ class HttpUpstream:
     async def _send_body(
         self, connection: Connection, body: AsyncIterator[bytes], length: int | None
     ) -> None:
-        """Writes the body as it comes. What goes wrong with it ends the exchange."""
+        """Writes the body as it comes. What goes wrong with it ends the exchange, also while upstream takes
+        none of it.
+        """
         sent = 0
+        when_broken = getattr(body, "when_broken", _nobody_asks)
+        when_broken(lambda error: connection.fail(RequestBroken(error)))
         try:
             async for chunk in body:
                 if not chunk:
@@ -188,6 +192,8 @@ class HttpUpstream:
             connection.fail(RequestBroken(error))
         except Exception as error:  # noqa: BLE001 - whatever the body's source did, the exchange ends with it
             connection.fail(error)
+        finally:
+            when_broken(None)
 
 
 class Resumed:
@@ -242,6 +248,10 @@ class Content:
         if connection is not None and not self._loop.is_closed():
             # The collector may run on any thread.
             self._loop.call_soon_threadsafe(lambda: self._pool.release(connection, reusable=False))
+
+
+def _nobody_asks(told: object) -> None:
+    """Of a body that comes from no client."""
 
 
 async def _stop(task: asyncio.Task[None]) -> None:

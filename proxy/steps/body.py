@@ -41,6 +41,10 @@ class Rest:
         """The fields behind the last chunk, once it has passed."""
         return trailers_of(self._body)
 
+    def when_broken(self, told: Any) -> None:
+        """See RequestBody."""
+        when_broken(self._body, told)
+
     async def aclose(self) -> None:
         """Gives the connection back, or closes it."""
         self._read.clear()
@@ -53,6 +57,13 @@ async def close(body: Any) -> None:
     aclose = getattr(body, "aclose", None)
     if aclose is not None:
         await aclose()
+
+
+def when_broken(body: Any, told: Any) -> None:
+    """Of a client's body."""
+    method = getattr(body, "when_broken", None)
+    if method is not None:
+        method(told)
 
 
 def trailers_of(body: Any) -> RawHeaders:
@@ -132,6 +143,10 @@ class Tee:
     def trailers(self) -> RawHeaders:
         """The fields behind the last chunk, once it has passed."""
         return trailers_of(self._body)
+
+    def when_broken(self, told: Any) -> None:
+        """See RequestBody."""
+        when_broken(self._body, told)
 
     @property
     def copy(self) -> bytes | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from proxy.duplex import Duplex
+from proxy.duplex import RESET, Duplex
 from proxy.waiting import Waiting
+from tests.contract.kit import until
 
 
 async def test_a_connection_that_is_gone_is_not_torn_off_again() -> None:
@@ -24,4 +25,24 @@ async def test_a_connection_that_is_gone_is_not_torn_off_again() -> None:
     end = await ends
     await asyncio.sleep(0)
     end.tear_off()
+    server.close()
+
+
+async def test_a_last_word_to_a_peer_that_was_reset_unseen_is_no_failure() -> None:
+    """As nothing was read of it, nobody has heard of that yet."""
+    made: list[Duplex] = []
+
+    def end() -> Duplex:
+        made.append(Duplex(5.0, Waiting(1)))
+        return made[0]
+
+    server = await asyncio.get_running_loop().create_server(end, "127.0.0.1", 0)
+    peer = socket.create_connection(server.sockets[0].getsockname())
+    await until(lambda: bool(made) and made[0].transport is not None)
+    made[0].pause()
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    peer.close()
+    await until(lambda: made[0].remains() is not None)
+    made[0].bow_out(5.0)
+    await until(lambda: made[0].gone)
     server.close()

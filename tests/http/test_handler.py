@@ -372,27 +372,6 @@ async def test_a_body_over_the_limit_is_413(body: bytes) -> None:
         assert (await at.send(POST + b"Content-Length: 10\r\n\r\n" + b"a" * 10)).endswith(b"aaaaaaaaaa")
 
 
-async def test_a_write_whose_client_has_gone_comes_to_its_end() -> None:
-    """Upstream may have begun it; nobody can tell what half of it would mean."""
-    began, go, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-    async def walk(_: Request) -> Reply:
-        began.set()
-        await go.wait()
-        ended.set()
-        return OK
-
-    async with edge(walk) as at:
-        async with client(at.place) as (_, writer):
-            writer.write(b"DELETE / HTTP/1.1\r\nHost: h\r\n\r\n")
-            await began.wait()
-        server = at.server
-        assert server is not None
-        await until(lambda: not server.connections)
-        go.set()
-        await ended.wait()
-
-
 async def test_trace_tells_what_is_allowed() -> None:
     """405 comes with Allow (RFC 9110 §15.5.6)."""
     async with edge() as at:

@@ -14,9 +14,18 @@ from tests.http import (
     test_small_bodies,
     test_trailers,
     test_upgrade,
+    test_uploads,
 )
 
-EDGES = (test_forwarding, test_interim, test_memory_limit, test_small_bodies, test_trailers, test_upgrade)
+EDGES = (
+    test_forwarding,
+    test_interim,
+    test_memory_limit,
+    test_small_bodies,
+    test_trailers,
+    test_upgrade,
+    test_uploads,
+)
 
 for module in EDGES:
     for name, test in vars(module).items():
