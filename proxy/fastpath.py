@@ -23,23 +23,21 @@ from proxy.tallies import Tallies, Tally
 # Answers that one segment of pipelined requests gets here; the next one is walked, so that others get a turn.
 PIPELINED: Final = 16
 # Bytes of whole answers that are kept for the rest of their second.
-KEPT: Final = 1024 * 1024
+KEPT: Final = 4 * 1024 * 1024
 
 
 class _Ready:
     """An answer but for its Age, its ttl and, where the service gave none, its Date.
 
     From `since` until before `sure` (wall-clock seconds) nothing is to be asked but the clock, the sources of
-    the offer and `trusted`. `text` is the whole answer from `begun` until before `fresh`, or None where it
-    was not kept. Few objects are touched on a hit: with many answers in turn, each is a walk to memory.
+    the offer and `trusted`. `text` is the whole answer in this second, or None where it was not kept. Few
+    objects are touched on a hit: with many answers in turn, each is a walk to memory.
     """
 
     __slots__ = (
         "_after",
         "_before",
         "_body",
-        "begun",
-        "fresh",
         "of",
         "offer",
         "or_of",
@@ -59,7 +57,7 @@ class _Ready:
         self._before, self._after, self._body = before, after, body
         self.tally = tally
         self.text: bytes | None = None
-        self.since = self.sure = self.begun = self.fresh = 0.0
+        self.since = self.sure = 0.0
         # Memory, and perhaps keys of tokens, and perhaps the rules of a batch: never more.
         sources = list(dict.fromkeys(hold.source for hold in offer.holds))
         self.of, self.or_of, self.or_this = (*sources, sources[0], sources[0])[: max(len(sources), 3)]
@@ -90,25 +88,11 @@ class _Ready:
         self.sure = min(self.offer.ends, *(hold.lasts() for hold in self.offer.holds))
         return True
 
-    def renew(self, now: float) -> None:
-        """Begins another span in which the whole answer stays as it is: a second at most."""
+    def render(self, now: float, date: Callable[[], bytes]) -> bytes:
+        """The whole answer at `now`; what it rests on counts as used then."""
         offer = self.offer
-        # Once a span is enough for what goes by the order of use.
         for hold in offer.holds:
             hold.touch()
-        self.text = None
-        self.begun = now
-        # Up to the next change of Age, ttl or Date, and no longer than it is sure.
-        self.fresh = min(
-            offer.born + int(now - offer.born) + 1,
-            offer.expires - int(offer.expires - now),
-            int(now) + 1,
-            self.sure,
-        )
-
-    def render(self, now: float, date: Callable[[], bytes]) -> bytes:
-        """The whole answer at `now`."""
-        offer = self.offer
         age, ttl = int(now - offer.born), int(offer.expires - now)
         if len(self._after) == 1:
             return b"%b%d%b%d%b%b" % (
@@ -155,8 +139,8 @@ class Replays:
         self._seen = Seen(limit)
         self._ready: dict[bytes, _Ready] = {}
         self._users = 0
-        # Whole answers of this second.
-        self._second = 0
+        # Whole answers of this second, from its first moment until before the next one's.
+        self._begun = self._over = 0.0
         self._kept: list[_Ready] = []
         self._room = KEPT
         # The last head that was not known as it stood had a line that only names it.
@@ -199,22 +183,20 @@ class Replays:
                 form = None if self._forms is None else self._forms.of(plain)
                 return None if form is None else self._by_form(head, form, key)
         now = time()
-        text = ready.text
         # From both sides: the clock may have been set back.
-        if (
-            text is None
-            or not ready.begun <= now < ready.fresh
-            # As `unchanged` has it, without a call.
-            or ready.of.generation is not ready.seen
-            or ready.or_of.generation is not ready.seen_of
-            or ready.or_this.generation is not ready.seen_this
-            or not (ready.trusted is None or ready.trusted())
-        ):
-            text = None
-            if not ready.good(now):
-                self._forget(key)
-                self.form = None if self._forms is None else self._forms.of(nameless(head)[0])
-                return None
+        text = ready.text if self._begun <= now < self._over else None
+        # As `unchanged` has it, without a call.
+        stands = (
+            text is not None
+            and ready.of.generation is ready.seen
+            and ready.or_of.generation is ready.seen_of
+            and ready.or_this.generation is ready.seen_this
+            and (ready.trusted is None or ready.trusted())
+        )
+        if not stands and not ready.good(now):
+            self._forget(key)
+            self.form = None if self._forms is None else self._forms.of(nameless(head)[0])
+            return None
         if self._wanted is not None and self._wanted():
             return None
         ready.tally.count += 1
@@ -236,16 +218,15 @@ class Replays:
 
     def _render(self, ready: _Ready, now: float) -> bytes:
         """The whole answer; kept for the rest of this second while there is room."""
-        second = int(now)
-        if second != self._second:
+        if not self._begun <= now < self._over:
             for one in self._kept:
                 one.text = None
             self._kept.clear()
-            self._second, self._room = second, KEPT
-        if not ready.begun <= now < ready.fresh:
-            ready.renew(now)
+            self._begun, self._room = float(int(now)), KEPT
+            self._over = self._begun + 1
         text = ready.render(now, self._date)
-        if self._room > 0:
+        # One that may end before this second does is asked each time.
+        if self._room > 0 and self._over <= ready.sure:
             ready.text = text
             self._room -= len(text)
             self._kept.append(ready)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import AsyncIterator
@@ -280,7 +281,7 @@ async def test_batches_count_by_their_users() -> None:
 
 
 async def test_a_whole_answer_is_kept_for_its_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not longer, and not where the clock was set back; Age and ttl are those of each moment."""
+    """Not longer, and not where the clock was set back; Age and ttl are those of each second."""
     clock = [0.0]
     monkeypatch.setattr("proxy.fastpath.time", lambda: time.time() + clock[0])
     async with bench() as at, client(at) as c:
@@ -571,6 +572,18 @@ async def test_an_expired_answer_is_not_given(monkeypatch: pytest.MonkeyPatch) -
                 patch.setattr("proxy.fastpath.time", lambda shift=shift: time.time() + shift)
                 async with counting(at, 0):
                     await c.ask(head)
+
+
+async def test_an_answer_may_end_in_the_middle_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole answers are kept for a second, and this one is not good for all of it."""
+    async with bench() as at, client(at) as c:
+        head = get("/users/1")
+        await warm(c, head)
+        (ready,) = replays(at)._ready.values()
+        ends = ready.offer.ends
+        for moment, hit in ((math.floor(ends) - 0.5, True), (math.floor(ends), True), (ends, False)):
+            monkeypatch.setattr("proxy.fastpath.time", lambda moment=moment: moment)
+            assert hit is (replays(at).answer(head) is not None), moment
 
 
 async def test_memory_without_a_lease_is_not_used(valkey: Valkey) -> None:
