@@ -11,13 +11,17 @@ from proxy.histogram import summary
 
 # What is shown as a table, as milliseconds, or not at all: the other forms of it are there.
 _TABLES = ("views", "routes", "recent_evictions", "connections", "agreement", "checks", "gauges")
+# Tells one start of the process from the next, for the other workers.
+_INTERNAL = ("born",)
 _TIMED = {"fence_wait": "fence", "redis_latency": "redis", "upstream_latency": "upstream"}
 
 
 def lines(told: Mapping[str, Any], now: float | None = None) -> Iterator[str]:
     """The page; `now` is wall-clock seconds. Groups that are empty are left out."""
     plain = {
-        name.replace("_", " "): value for name, value in told.items() if not isinstance(value, dict | list)
+        name.replace("_", " "): value
+        for name, value in told.items()
+        if not isinstance(value, dict | list) and name not in _INTERNAL
     }
     yield from out.fields(plain)
     views = [

@@ -22,7 +22,7 @@ TYPE_PREFIX = "urn:user-cache-proxy:problem:"
 
 # problem → (status, title). The last part of the type is stable; titles are for people.
 PROBLEMS: dict[str, tuple[int, str]] = {
-    "bad-request": (400, "The request is not valid HTTP"),
+    "bad-request": (400, "The request cannot be understood"),
     "invalid-token": (401, "The token is not valid"),
     "foreign-page": (403, "A web page may not ask this"),
     "method-not-allowed": (405, "The method is not allowed"),

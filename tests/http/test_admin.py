@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from proxy.admin.api import Admin, Duties, guard
 from proxy.admin.dashboard import PAGE
@@ -495,6 +497,38 @@ async def test_metrics_are_what_prometheus_reads() -> None:
     )
     assert 'user_cache_proxy_responses_total{x_cache="HIT"} 1.0' in text
     assert "user_cache_proxy_invalidations_total 0.0" in text
+
+
+async def test_openmetrics_are_given_to_whom_asks_for_them() -> None:
+    """In the format that ends with a mark, and parses."""
+    async with bench() as b, TestClient(TestServer(b.app.admin)) as client:
+        answer = await client.get(
+            "/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}
+        )
+        text = await answer.text()
+
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert text.endswith("\n# EOF\n")
+    assert {"counter", "gauge", "histogram"} == {one.type for one in text_string_to_metric_families(text)}
+
+
+async def test_what_clients_send_makes_no_series() -> None:
+    """Methods, paths, queries, keys, tokens and hosts that nobody has seen: the labels stay as they are."""
+    found = []
+    async with bench() as b, TestClient(TestServer(b.app.admin)) as client:
+        for seed in ("a", "b"):
+            for n in range(1, 4):
+                name = f"{seed}{n}"
+                odd = {"Host": f"{name}.example", "X-Request-Id": name, "Cookie": name}
+                paths = (name, f"users/{n}", f"users/{name}", f"users/{n}?{name}=1", f"users?ids={n},9")
+                for method in ("GET", "PUT", f"M{name.upper()}"):
+                    for path in paths:
+                        await b.ask(method, f"/{path}", headers=odd, token=name)
+            text = await (await client.get("/metrics")).text()
+            found.append(set(re.findall(r"(?m)^(?!.*_bucket)(\w\S*) ", text)))
+
+    assert found[0] == found[1]
+    assert len(found[0]) > 60
 
 
 @pytest.mark.parametrize(

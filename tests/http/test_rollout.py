@@ -112,6 +112,21 @@ async def test_a_shadow_answers_a_condition_as_upstream_does() -> None:
     assert [direct.status] * 2 == [one.status for one in answers]
 
 
+async def test_off_is_a_pure_pass_through() -> None:
+    """What upstream says comes as it is, a secret too, as nothing of it is kept."""
+    own = {"via", "x-cache", "cache-status", "date", "server"}
+    async with bench(env={"MODE": "off"}, leak_hash=True) as b:
+        for headers in ({}, {"If-None-Match": "*"}, {"Cache-Control": "only-if-cached"}):
+            seen = []
+            for base in (b.stub, None):
+                one = await b.get("/users/5", headers=headers, base=base)
+                lines = {name: value for name, value in one.headers.items() if name.lower() not in own}
+                seen.append((one.status, one.body, lines))
+            assert seen[0] == seen[1]
+        assert b"hashed_password" in (await b.get("/users/5")).body
+        assert 0 == b.app.telemetry.stats()["total_lookups"]
+
+
 async def test_what_was_written_while_off_is_not_served_after_it() -> None:
     """Off forwards everything, and its writes evict all the same: nothing old is there on return."""
     async with bench() as b:

@@ -288,6 +288,7 @@ def test_stats_are_readable(stub: Stub) -> None:
     assert ["hit", "rate", "percent", "50"] in rows
     assert ["users", "1", "1"] in rows
     assert ["MISS", "1"] in rows
+    assert "born" not in told, "what workers tell each other"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import pty
+import re
 import shlex
 import shutil
 import signal
@@ -55,6 +56,11 @@ def test_a_drain_ends_by_itself() -> None:
         assert time.monotonic() - started >= 0.1
 
 
+def members(valkey: Valkey) -> set[bytes]:
+    """The replicas on the feed."""
+    return {one for one in valkey.ask("HKEYS", "user:members") if re.fullmatch(rb"[0-9a-f]{12}", one)}
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_systemd_is_told(workers: str, tmp_path: Path, valkey: Valkey) -> None:
     """READY once all workers serve, STOPPING when they end: each once, from the main process."""
@@ -63,7 +69,10 @@ def test_systemd_is_told(workers: str, tmp_path: Path, valkey: Valkey) -> None:
         with Stub.start() as stub, Proxy.starting(stub.url, redis=valkey.url, **env) as proxy:
             assert ("READY=1", proxy.pid) == heard.said()
             assert int(workers) == len(proxy.told("listening"))
+            joined = poll(lambda: len(found := members(valkey)) == int(workers) and found, "the feed")
             assert 0 == proxy.stop()
+            # No write waits for those that have left.
+            assert not joined & members(valkey)
             assert ("STOPPING=1", proxy.pid) == heard.said()
             assert heard.silent()
 
