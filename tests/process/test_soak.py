@@ -42,6 +42,7 @@ from tests.valkey import Valkey
 
 ID: Key = ("id", 7)
 JSON = {"Content-Type": "application/json"}
+NAME, PHONE = ("username", "ada"), ("phone", "+49")
 OLD, NEW = ("email", "a@x.org"), ("email", "b@x.org")
 FIRST, SECOND, THIRD = (7, 1), (7, 2), (7, 3)
 
@@ -200,6 +201,28 @@ def test_an_address_that_was_kept_back_is_freed_by_whoever_names_it(
     third = wrote(THIRD, 3.0, over, ID, NEW, answered=answered, replica=2, named=named)
     reads = [seen(3.2, THIRD), seen(3.5, None, NEW)]
     verdict = check((*COMMITS[:2], third), reads, [away(1.5, 9.0, 0)])
+    assert (int(not excused), {KEPT_BACK: 1} if excused else {}) == told(verdict)
+
+
+@pytest.mark.parametrize(
+    ("key", "excused"),
+    [
+        pytest.param(ID, True, id="by the old id"),
+        pytest.param(NEW, True, id="by an address that the next one does not have"),
+        pytest.param(PHONE, False, id="by a number that the next one was given"),
+        pytest.param(NAME, False, id="by a name that an answer has shown since"),
+    ],
+)
+def test_a_delete_that_was_kept_back_is_not_told_by_writes_on_the_next_user(key: Key, excused: bool) -> None:
+    """Who comes back is another user: only the keys that they share free the old one. A soak found that."""
+    commits = (
+        wrote(FIRST, 0.0, 0.0, ID, NEW, PHONE, NAME, replica=-1),
+        wrote((7, GONE), 1.0, 2.0),
+        wrote((8, 1), 3.0, 3.1, ("id", 8), OLD, PHONE, NAME, replica=2, named=(OLD, PHONE)),
+        wrote((8, 2), 4.0, 4.1, ("id", 8), OLD, PHONE, NAME, replica=2, named=(OLD,)),
+    )
+    assert (1, {}) == told(check(commits, [seen(4.5, FIRST, key)], []))
+    verdict = check(commits, [seen(4.5, FIRST, key)], [away(0.5, 9.0, 0)])
     assert (int(not excused), {KEPT_BACK: 1} if excused else {}) == told(verdict)
 
 

@@ -145,19 +145,21 @@ class _Line:
     def missed(self, read: Read) -> list[int]:
         """Which known commits the read should have shown, if it is too old, the latest first.
 
-        "Nobody" misses the one that gave the key away. A later one that does not name the key can free it
-        only by its answer, which shows the user.
+        Those of the user that it shows; "nobody" misses the one that gave the key away. Of the others, one
+        that names the key would have freed it, and one that was answered, as that shows all keys.
         """
         latest_first = range(len(self.since) - 1, -1, -1)
         if read.version is not None:
             shown = read.version
-            return list(takewhile(lambda n: self.commits[n].version > shown, latest_first))
+            newer = takewhile(lambda n: self.commits[n].version > shown, latest_first)
+            return [n for n in newer if self.commits[n].version[0] == shown[0] or self._frees(n, read)]
         has = list(takewhile(lambda n: read.key in self.commits[n].keys, latest_first))
-        return [n for n in has if n == has[-1] or self._frees(self.commits[n], read)]
+        return [n for n in has if n == has[-1] or self._frees(n, read)]
 
-    @staticmethod
-    def _frees(commit: Commit, read: Read) -> bool:
-        return read.key in commit.named or (commit.answered and commit.over < read.begun)
+    def _frees(self, number: int, read: Read) -> bool:
+        commit = self.commits[number]
+        told = commit.answered and commit.over < read.begun
+        return read.key in commit.named or (told and read.key in commit.keys)
 
     def absent(self, read: Read, floor: Version) -> Version | None:
         """The first version, from `floor` on, that may have been there and has not the key; None for none."""

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from tests.processes import COMMAND, Proxy, ask
-from tests.soak.checker import Window, span
+from tests.soak.checker import BEHIND, Window, span
 from tests.valkey import Valkey
 
 AWAY = "the shared store is not used until it is back"
@@ -24,8 +24,8 @@ GRAIN = 0.005
 RECOVERY = 20.0
 # A freeze and the recovery from it, and what of that is recovery.
 LEAST, WELL = 5.0, 2.0
-# Longer than memory may be behind (checker.BEHIND).
-CUT = 8.0
+# Seconds that a replica is cut off: for a short time, or for longer than its memory may be behind.
+CUTS = ((0.1, 3.0), (BEHIND + 0.5, BEHIND + 3.0))
 PASSWORD = "of-a-soak"
 # What a server that is out of memory has too much of it, in bytes.
 ROOM = 8 * 1024
@@ -219,7 +219,8 @@ class Faults:
         replica = self._rng.choice(self._replicas)
         await asyncio.to_thread(replica.cut_off)
         try:
-            await asyncio.sleep(self._rng.uniform(0.1, min(CUT, self._end - WELL - time.monotonic())))
+            left = self._end - WELL - time.monotonic()
+            await asyncio.sleep(min(left, self._rng.uniform(*self._rng.choice(CUTS))))
         finally:
             await asyncio.to_thread(replica.admit)
 

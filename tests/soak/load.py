@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable
 from sys import intern
+from typing import Any
 
 import orjson
 
@@ -52,6 +53,7 @@ class Load:
         self._stub = stub
         self._witness = witness
         self._seed = seed
+        self._same: dict[Any, Any] = {}
 
     async def run(
         self, stop: asyncio.Event, replicas: int, *, readers: int, writers: int, writes: float
@@ -111,11 +113,14 @@ class Load:
         record.hits += cache == "HIT"
         told = orjson.loads(body) if status == 200 else []
         users = told if isinstance(told, list) else [told]
-        by = intern(f"replica {replica} {cache} {kind}")
+        # Millions of reads share these.
+        same, by = self._same.setdefault, intern(f"replica {replica} {cache} {kind}")
         for key, one in about.items():
             user = next((user for user in users if shows(user, key)), None)
             version = None if user is None else (user["id"], user["version"])
-            record.reads.append(Read(one.number, begun, ended, version, key, by, replica))
+            record.reads.append(
+                Read(one.number, begun, ended, same(version, version), same(key, key), by, replica)
+            )
         if not all(any(shows(user, key) for key in about) for user in users):
             record.refused[f"read by {kind}: another user"] += 1
         return True
