@@ -162,6 +162,7 @@ def test_it_says_what_needs_attention(browser: Browser) -> None:
     ):
         notices = page.locator("#notices")
         expect(notices).to_contain_text("No request has come yet.")
+        expect(notices).to_be_visible()
         proxy.get("/users/1")
         expect(notices).to_be_hidden()
         expect(page.locator("#reasons")).to_contain_text("nothing is stored for this key")
