@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
-
-from msgspec.structs import replace
 
 from proxy.core import policy
 from proxy.core.cachecontrol import request_directives
@@ -23,7 +23,7 @@ from proxy.steps.callers import BAD_USER, admitted, entry_state, identify, token
 from proxy.steps.described import known
 from proxy.steps.exchange import Exchange, Services
 from proxy.steps.introspect import opaque_ref
-from proxy.steps.lookup import make_ref
+from proxy.steps.lookup import Plan, make_ref, planned, unusable
 from proxy.steps.resource import look_up
 
 
@@ -73,20 +73,24 @@ async def _lookup(x: Exchange, action: Lookup, told: dict[str, Any]) -> dict[str
     if not refs or None in refs:
         return _said(told, "BYPASS", Reason.KEY_UNUSABLE)
     told["keys"] = [redis_key(ref.key, ref.value) for ref in refs if ref is not None]
-    caller = await admitted(x)
-    if caller.denied is not None:
-        return _said(told, "BYPASS" if caller.vouch is None else "MISS", caller.denied)
-    if caller.guarded and action.many:
-        return _said(told, "BYPASS", Reason.CREDENTIALS)
-    ids = {ref.value for ref in refs if ref is not None and ref.key == "id"}
-    if caller.owner is not None and ids - {caller.owner}:
-        return _said(told, "BYPASS", Reason.NOT_OWNER)
+    plans = [await planned(x, action, ref) for ref in refs if ref is not None]
+    plan, denied = plans[0], next((one for one in plans if isinstance(one, Reason)), None)
+    if isinstance(plan, Reason) or denied is not None:
+        return _said(told, "BYPASS", denied)
+    caller = plan.caller
     if caller.copy:
         told["copy"] = "this caller's own"
         if action.many:
             return _said(told, "BYPASS", Reason.CALLER_COPY)
-    refs = [None if ref is None else replace(ref, slot=caller.slot(action.view)) for ref in refs]
-    results = [await _stored(x, ref) for ref in refs if ref is not None]
+    if caller.denied is not None:
+        return _said(told, "BYPASS" if action.many else "MISS", caller.denied)
+    if caller.guarded and action.many:
+        return _said(told, "BYPASS", Reason.CREDENTIALS)
+    results = [
+        await _stored(x, one.ref, action.view, partial(unusable, x, one))
+        for one in plans
+        if isinstance(one, Plan)
+    ]
     if len(results) > 1:
         told["stored"] = sum(would == "HIT" for would, _, _ in results)
         hit = told["stored"] == len(results)
@@ -99,7 +103,7 @@ async def _resource(x: Exchange, rule: Resource, told: dict[str, Any]) -> dict[s
     told["access"] = x.route.access.value
     caller = await admitted(x)
     if caller.denied is not None:
-        return _said(told, "BYPASS" if caller.vouch is None else "MISS", caller.denied)
+        return _said(told, "BYPASS", caller.denied)
     found = (await look_up(x, rule, caller, resource_ref(x.request.target, x.request.headers))).found
     if found is None:
         return _said(told, "MISS", x.outcome.reason)
@@ -123,7 +127,7 @@ async def _introspection(x: Exchange, action: Introspect, told: dict[str, Any]) 
         if isinstance(place, Reason):
             return _said(told, "BYPASS", place)
         told["keys"] = [redis_key(place.key, place.value)]
-        would, reason, more = await _stored(x, place)
+        would, reason, more = await _stored(x, place, action.view)
         return _said(told | more, would, reason)
     identity = identify(x)
     built = action.answer is Answer.RFC7662
@@ -152,18 +156,21 @@ async def _introspection(x: Exchange, action: Introspect, told: dict[str, Any]) 
     slot = action.view if action.answer is Answer.VIEW else f"{action.view}#{identity.token_hash}"
     ref = Ref("id", identity.user_id, slot)
     told["keys"] = [redis_key("id", ref.value)]
-    would, reason, more = await _stored(x, ref)
+    would, reason, more = await _stored(x, ref, action.view)
     return _said(told | more, would, reason)
 
 
-async def _stored(x: Exchange, ref: Ref) -> tuple[str, Reason | None, dict[str, Any]]:
+async def _stored(
+    x: Exchange, ref: Ref, view: str, unusable: Callable[[Found], Reason | None] = lambda _: None
+) -> tuple[str, Reason | None, dict[str, Any]]:
     looked = await x.services.cache.get(ref)
-    if not isinstance(looked, Found):
-        return "MISS", looked.reason, {}
-    view = x.services.settings.views[ref.slot.split("#")[0]]
-    plan = policy.plan(looked.entry, view, request_directives(x.request.headers), x.services.now())
+    why = unusable(looked) if isinstance(looked, Found) else looked.reason
+    if why is not None or not isinstance(looked, Found):
+        return "MISS", why, {}
     more = {"tier": looked.tier.value, "status": looked.entry.status}
-    match plan:
+    match policy.plan(
+        looked.entry, x.services.settings.views[view], request_directives(x.request.headers), x.services.now()
+    ):
         case policy.Fresh(age, ttl):
             if entry_state(x, looked) is Reason.USER_INACTIVE:
                 more["user"] = "inactive"

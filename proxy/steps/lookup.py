@@ -184,11 +184,9 @@ def _served(
     x: Exchange, plan: Plan, found: Found, directives: RequestDirectives
 ) -> tuple[Reply | None, Found | None]:
     """(reply, None) where the stored answer may be served now, else (None, what to fall back on)."""
-    unusable = plan.usable(found) if plan.usable is not None else None
-    if plan.caller.guarded and not _public(x, found.entry):
-        unusable = Reason.CREDENTIALS
-    if unusable is not None:
-        x.outcome.reason = unusable
+    why = unusable(x, plan, found)
+    if why is not None:
+        x.outcome.reason = why
         return None, None
     now = x.services.now()
     match policy.plan(found.entry, plan.view, directives, now):
@@ -204,6 +202,13 @@ def _served(
         case policy.Expired(reason, stale_if_error):
             x.outcome.reason = reason
             return None, found if stale_if_error else None
+
+
+def unusable(x: Exchange, plan: Plan, found: Found) -> Reason | None:
+    """Why this caller may not have the copy that was found, though the route's rule let them in."""
+    if plan.caller.guarded and not _public(x, found.entry):
+        return Reason.CREDENTIALS
+    return plan.usable(found) if plan.usable is not None else None
 
 
 def _stale(x: Exchange, found: Found) -> Reply:
@@ -231,9 +236,9 @@ async def _filled(x: Exchange, plan: Plan, seen: int | None) -> Reply:
     )
     if isinstance(result, Shared):
         entry, now = result.found.entry, x.services.now()
-        unusable = plan.usable(result.found) if plan.usable is not None else None
-        if unusable is not None:
-            return await bypass(x, unusable)
+        why = unusable(x, plan, result.found)
+        if why is not None:
+            return await bypass(x, why)
         x.outcome.x_cache, x.outcome.tier = XCache.HIT, result.found.tier
         x.outcome.collapsed, x.outcome.ttl = result.collapsed, int(entry.expires - now)
         return from_entry(x.request, entry, now)

@@ -19,7 +19,8 @@ import aiohttp
 import jwt
 from aiohttp import web
 
-from proxy.core.model import Batch
+from proxy.core.headers import Headers
+from proxy.core.model import Batch, Request
 from tests.answer import Answer
 from tests.introspecting import basic, post
 from tests.keys import jwk, jwks, private
@@ -174,6 +175,8 @@ class Walked:
         self._b = b
         self._echo = echo
         self._tokens: dict[Cell, str | None] = {}
+        self.unlike: list[tuple[str, str, str, str, str]] = []
+        """Cells of which it was explained beforehand that something else would become."""
 
     async def keys(self) -> None:
         """Waits until the proxy has the key set."""
@@ -207,6 +210,15 @@ class Walked:
             return await self._posted(cell, token)
         return await self._b.get(cell.target, token=token)
 
+    async def _explained(self, cell: Cell) -> str | None:
+        """What would become of the cell; None where nobody can be asked."""
+        if cell.access in ASKS[1:] or cell.credential == "huge":
+            return None
+        token = self._tokens[cell]
+        lines = () if token is None else ((b"Authorization", f"Bearer {token}".encode()),)
+        told = await self._b.app.operators.duties.explain(Request("GET", cell.target, Headers(lines)))
+        return str(told["would_be"])
+
     async def _posted(self, cell: Cell, token: str | None) -> Answer:
         """The form of a caller, of whom there is one; strangers are another in each cell."""
         caller = basic(f"stranger-{cell.number}" if cell.access == "stranger" else "app")
@@ -216,6 +228,7 @@ class Walked:
         """Access, credential, state, status, X-Cache, reason, upstream calls, whom the answer names."""
         cache = self._b.app.cache
         fence = await cache.fence(Batch((str(cell.user(0)),))) if cell.state == "fenced" else None
+        would_be = await self._explained(cell)
         before = self._echo.calls
         try:
             answer = await self._asked(cell)
@@ -226,6 +239,9 @@ class Walked:
         if fence is not None:
             await cache.settle(fence, None)
         reason = answer.cache_status.partition("detail=")[2] or "-"
+        became = "401" if answer.status == 401 and not calls else answer.x_cache
+        if would_be not in (None, became):
+            self.unlike.append((cell.access, cell.credential, cell.state, would_be, became))
         seen = "-"
         if answer.status in (200, 404):
             seen = answer.json().get("seen") or "none"

@@ -54,6 +54,7 @@ async def test_with_redis(walked: tuple[Walked, Bench, Valkey]) -> None:
         found.append(await ask.ask(cell))
 
     assert expected("cold", "warm", "fenced") == found
+    assert [] == ask.unlike, "\n".join(map(str, ask.unlike))
 
 
 async def test_without_redis(walked: tuple[Walked, Bench, Valkey]) -> None:
@@ -71,6 +72,7 @@ async def test_without_redis(walked: tuple[Walked, Bench, Valkey]) -> None:
     found = [await ask.ask(cell) for cell in cells("down")]
 
     assert expected("down") == found
+    assert [] == ask.unlike, "\n".join(map(str, ask.unlike))
 
 
 def test_the_table_has_every_cell() -> None:
