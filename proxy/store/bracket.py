@@ -219,7 +219,7 @@ class Bracket:
     async def _take_over(self, claims: Mapping[bytes, bytes]) -> None:
         if (await self._deliver(Batch(everything=True), NO_FENCE)).delivered:
             try:
-                await self.redis.writes.redeem(claims)
+                await self.redis.writes.redeem(claims, self.recovery.run_id)
             except StoreError as error:
                 self.recovery.failed(error)
 

@@ -75,14 +75,15 @@ class RedisWrites:
             if met != run_id.encode():
                 await self._link.run(opened(NO_FENCE))
                 # Not before: who finds it there believes what the server holds.
-                await self._link.run(
-                    ("HSET", codec.MEMBERS_KEY, MET, run_id), ("PEXPIRE", codec.MEMBERS_KEY, WEEK_MS)
-                )
+                await self._link.run(*_met(run_id))
 
-    async def redeem(self, claims: Mapping[bytes, bytes]) -> None:
-        """Removes the notes of writes whose users nobody could name, where they hold what is given."""
+    async def redeem(self, claims: Mapping[bytes, bytes], run_id: str) -> None:
+        """Removes the notes of writes whose users nobody could name, where they hold what is given.
+
+        Everybody is evicted in the server process of that run id, if it is known.
+        """
         async with self._link.bounded():
-            await self._link.run(*(redeemed(*claim) for claim in claims.items()))
+            await self._link.run(*(redeemed(*claim) for claim in claims.items()), *_met(run_id))
 
     async def lift(self, fence: Fence, *told: Command) -> None:
         """Takes a fence down after a write that changed nothing, its note last, and runs `told`."""
@@ -142,3 +143,9 @@ class RedisWrites:
         held_firm = held_firm and all(reply == 1 for reply in replies[len(ids) : len(ids) + len(lifting)])
         gone = await self._link.run(*(_UNLINK.call(codec.alias_key(*a), i) for a, i in links.items()))
         return Evicted(entries=entries, aliases=sum(gone)), held_firm
+
+
+def _met(run_id: str) -> list[Command]:
+    if not run_id:
+        return []
+    return [("HSET", codec.MEMBERS_KEY, MET, run_id), ("PEXPIRE", codec.MEMBERS_KEY, WEEK_MS)]
