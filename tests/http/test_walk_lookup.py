@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from proxy.core.headers import Headers
+from proxy.core.model import Request
 from tests.walk import Bench, bench, token_for
 from upstream_stub.people import person
 
@@ -94,6 +96,18 @@ async def test_views_do_not_mix(b: Bench) -> None:
     assert "MISS" == profile.x_cache
     assert {"id", "username", "display_name", "bio"} == set(profile.json())
     assert "HIT" == (await b.get(f"/profiles/{USER.username}")).x_cache
+
+
+async def test_many_users_are_explained_as_they_are_answered(b: Bench) -> None:
+    """As a hit only where each of them is there."""
+    asked = Request("GET", "/users?ids=1,2", Headers(()))
+    await b.get("/users/1")
+    said = []
+    for _ in range(2):
+        told = await b.app.operators.duties.explain(asked)
+        said.append((told["would_be"], told["stored"], (await b.get(asked.target)).x_cache))
+
+    assert [("MISS", 1, "MISS"), ("HIT", 2, "HIT")] == said
 
 
 async def test_callers_of_a_cold_key_share_one_call(b: Bench) -> None:

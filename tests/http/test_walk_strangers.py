@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from proxy.core.model import Entry, Ref
 from tests.valkey import Valkey
 from tests.walk import SECRET, Bench, bench, token_for
 
@@ -25,6 +26,7 @@ routes:
   - {match: "GET /open/{email}", lookup: {by: email, view: users}, access: token}
   - {match: "GET /strict/{id:int}", lookup: {by: id, view: users}, access: token}
   - {match: "GET /people/{id:int}", lookup: {by: id, view: users}, access: anyone}
+  - {match: "GET /own/{id:int}", lookup: {by: id, view: users}, access: caller}
   - {match: "GET /me", introspect: {answer: view, view: users}}
   - {match: "POST /password", write: {revoke: user}}
 """
@@ -81,6 +83,7 @@ class Service:
         app = web.Application()
         app.router.add_get("/open/{key}", self.open)
         app.router.add_get("/strict/{key}", self.strict)
+        app.router.add_get("/own/{key}", self.strict)
         app.router.add_get("/me", self.strict)
         app.router.add_route("*", "/people/{key}", self.people)
         app.router.add_post("/password", self.password)
@@ -140,6 +143,28 @@ async def test_an_old_token_that_one_route_takes_is_good_nowhere_else(b: Bench, 
     for path in ("/me", f"/strict/{ACTIVE}", "/me", f"/strict/{ACTIVE}"):
         assert 401 == (await b.get(path, token=old)).status, path
     assert s.renewed
+
+
+async def test_what_has_run_out_says_nothing_of_a_caller(b: Bench) -> None:
+    """A stale copy may stand in for an error, and shows nobody to be active."""
+    ref, now = Ref("id", "6", "users"), time.time()
+    stale = Entry(user_id="6", active=True, status=200, stored=now - 9, expires=now - 1, dead=now + 60)
+    assert None is await b.app.cache.fill(ref, stale, await b.app.cache.ticket(ref))
+    await b.get(f"/people/{ACTIVE}")
+
+    answer = await b.get(f"/open/{ACTIVE}", token=token_for(6))
+
+    assert ("MISS", True) == (answer.x_cache, "detail=token-user-unknown" in answer.cache_status)
+
+
+async def test_a_callers_own_copy_ends_with_the_token(b: Bench) -> None:
+    """Nobody could ask for it any more."""
+    token = token_for(ACTIVE, exp=int(time.time()) + 30)
+
+    answers = [await b.get(f"/own/{ACTIVE}", token=token) for _ in range(2)]
+
+    assert ["MISS", "HIT"] == [one.x_cache for one in answers]
+    assert all(25 <= int(one.cache_status.split("ttl=")[1].split(";")[0]) <= 30 for one in answers)
 
 
 @pytest.mark.parametrize(("method", "user"), [("GET", OUT), ("HEAD", 6), ("HEAD", OUT)])
