@@ -207,8 +207,7 @@ def _caller(x: Exchange, ref: Ref) -> Right | None:
     if state is None:
         return None
     # Without a note that nobody has logged it out, a token is asked about on each walk.
-    hold = x.services.cache.hold
-    good = hold(good_ref(identity)) or hold(vouch_ref(x, identity, token=True))
+    good = x.services.cache.hold(good_ref(identity))
     if good is None:
         return None
     own = verifier.of(identity)

@@ -27,10 +27,11 @@ routes:
   - {match: "GET /strict/{id:int}", lookup: {by: id, view: users}, access: token}
   - {match: "GET /people/{id:int}", lookup: {by: id, view: users}, access: anyone}
   - {match: "GET /own/{id:int}", lookup: {by: id, view: users}, access: caller}
+  - {match: "GET /mails/{email}", lookup: {by: email, view: users}, access: owner}
   - {match: "GET /me", introspect: {answer: view, view: users}}
   - {match: "POST /password", write: {revoke: user}}
 """
-ACTIVE, INACTIVE, GONE, OUT = 5, 12, 13, 14
+ACTIVE, INACTIVE, GONE, OUT, UNSAID = 5, 12, 13, 14, 15
 
 
 class Service:
@@ -48,8 +49,10 @@ class Service:
         return claims
 
     def _user(self, number: int) -> web.Response:
-        mail = f"user{number}@example.com"
-        return web.json_response({"id": number, "email": mail, "is_active": number != INACTIVE})
+        told = {"id": number, "email": f"user{number}@example.com", "is_active": number != INACTIVE}
+        if number == UNSAID:
+            del told["is_active"]
+        return web.json_response(told)
 
     async def open(self, request: web.Request) -> web.Response:
         """Anybody, for anybody, but for tokens of users who are gone."""
@@ -82,6 +85,7 @@ class Service:
         """The routes."""
         app = web.Application()
         app.router.add_get("/open/{key}", self.open)
+        app.router.add_get("/mails/{key}", self.open)
         app.router.add_get("/strict/{key}", self.strict)
         app.router.add_get("/own/{key}", self.strict)
         app.router.add_get("/me", self.strict)
@@ -145,6 +149,17 @@ async def test_an_old_token_that_one_route_takes_is_good_nowhere_else(b: Bench, 
     assert s.renewed
 
 
+async def test_a_copy_that_does_not_say_it_says_nothing_of_a_caller(b: Bench) -> None:
+    """Where the settings name a member that is not there."""
+    for user in (ACTIVE, UNSAID):
+        await b.get(f"/people/{user}")
+
+    asked = [await b.get(f"/open/{ACTIVE}", token=token_for(UNSAID)) for _ in range(2)]
+
+    assert ["MISS", "HIT"] == [one.x_cache for one in asked]
+    assert "detail=token-user-unknown" in asked[0].cache_status
+
+
 async def test_what_has_run_out_says_nothing_of_a_caller(b: Bench) -> None:
     """A stale copy may stand in for an error, and shows nobody to be active."""
     ref, now = Ref("id", "6", "users"), time.time()
@@ -155,6 +170,19 @@ async def test_what_has_run_out_says_nothing_of_a_caller(b: Bench) -> None:
     answer = await b.get(f"/open/{ACTIVE}", token=token_for(6))
 
     assert ("MISS", True) == (answer.x_cache, "detail=token-user-unknown" in answer.cache_status)
+
+
+async def test_whose_an_address_is_the_answer_tells(b: Bench, s: Service) -> None:
+    """`owner` by another key than the id: somebody else is answered each time, and shares nothing."""
+    mail, mine, other = f"/mails/user{ACTIVE}@example.com", token_for(ACTIVE), token_for(6)
+    for user in (6, 7):
+        await b.get(f"/people/{user}")
+    for _ in range(2):
+        answer = await b.get(mail, token=other)
+        assert (200, "MISS", True) == (answer.status, answer.x_cache, "not-owner" in answer.cache_status)
+
+    assert ["MISS", "HIT"] == [(await b.get(mail, token=mine)).x_cache for _ in range(2)]
+    assert (200, "MISS") == ((answer := await b.get(mail, token=other)).status, answer.x_cache)
 
 
 async def test_a_callers_own_copy_ends_with_the_token(b: Bench) -> None:
