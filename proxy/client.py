@@ -210,7 +210,7 @@ class Client(Duplex):
         self._disarm()
         self._head = head
         # A client that does not read is waited for by the walk.
-        if not (self._stuck or self.ending or self.waiting.full):
+        if not (self._stuck or self.waiting.full):
             passage = self._host.passage(self, head, self._buffer)
             if passage is not None:
                 self._task, self._abandonable = passage, passage.abandonable

@@ -105,8 +105,7 @@ class Passages:
 
     def _make_added(self, peer: str | None, scheme: str, host: bytes) -> bytes:
         """What `forwarded` adds to the lines of any plain request of this client."""
-        trusted = self._rules.trusts(peer)
-        given = Request("GET", "/", Headers(((b"Host", host),)), None, peer, scheme, "1.1", trusted)
+        given = Request("GET", "/", Headers(((b"Host", host),)), None, peer, scheme)
         lines = forwarded(given, fill=False, rules=self._rules).headers.raw[1:]
         return b"".join(b"%b: %b\r\n" % line for line in lines)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -294,6 +295,41 @@ async def test_what_was_sent_with_its_body_is_carried_on(tmp_path: Path, taken: 
         assert (await at.ask(PUT)).endswith(b"\r\n2\r\nok\r\n0\r\n\r\n")
         assert (await at.ask(PUT)).endswith(b"\r\n\r\nok")
         assert (["carried", "whole"], [b"body", b"body"]) == (taken, at.origin.bodies)
+
+
+@pytest.mark.parametrize(("answer", "date"), [(OK, b""), (ANSWERS[1], b"Thu, 01 Jan 1970 00:00:00 GMT")])
+async def test_an_answer_is_dated_once(answer: bytes, date: bytes, tmp_path: Path, taken: list[str]) -> None:
+    """By the service, or here."""
+    async with proxied(tmp_path, answer) as at:
+        dates = re.findall(rb"\r\nDate: ([^\r]+)", await at.ask(GET))
+        assert ([bool(date)], ["whole"]) == ([one == date for one in dates], taken)
+
+
+async def test_it_is_logged_by_the_names_that_its_client_gave(
+    tmp_path: Path, taken: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "proxy.request")
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    lines = b"X-Request-Id: \t mine \r\ntraceparent: 00-%b-b7ad6b7169203331-01\r\nHost" % trace.encode()
+    async with proxied(tmp_path) as at:
+        caplog.clear()
+        await at.ask(PUT.replace(b"Host", lines))
+    told = [vars(record) for record in caplog.records if record.name == "proxy.request"]
+    assert [("mine", trace, "PUT")] == [(one["request_id"], one["trace_id"], one["method"]) for one in told]
+    assert ["whole"] == taken
+
+
+async def test_a_client_that_takes_nothing_is_waited_for(tmp_path: Path, taken: list[str]) -> None:
+    """What it asks for meanwhile does not pile up."""
+    async with proxied(tmp_path) as at:
+        client = next(iter(at.app.server.connections))
+        client.pause_writing()
+        at.writer.write(GET + GET)
+        await until(lambda: len(at.origin.heads) == 1)
+        client.resume_writing()
+        await at.reader.readuntil(b"\r\n\r\nok")
+        await at.reader.readuntil(b"\r\n\r\nok")
+        assert (["whole"], 2) == (taken, len(at.origin.heads))
 
 
 async def test_nothing_begins_where_there_is_no_room(tmp_path: Path, taken: list[str]) -> None:

@@ -11,7 +11,7 @@ from proxy.core.errors import ClientGone, UpstreamError
 from proxy.core.headers import Headers
 from proxy.core.model import Request
 from proxy.core.settings import UpstreamSettings
-from proxy.requestbody import SMALL, RequestBody
+from proxy.requestbody import SMALL, RequestBody, sent_body
 from proxy.upstream import HttpUpstream
 from proxy.waiting import Waiting
 from tests.origin import origin
@@ -79,6 +79,13 @@ async def test_a_body_outlives_a_service_that_cannot_be_reached() -> None:
         await upstream.send(Request("PUT", "/", lines, content))
     await upstream.close()
     assert content.at_hand() == b"hello"
+
+
+async def test_what_was_sent_is_read_by_nobody() -> None:
+    source = Source()
+    sent = sent_body(source, b"hello", LimitSettings())
+    assert (sent.complete, sent.at_hand(), source.waiting.count) == (True, None, 0)
+    assert await anext(sent, None) is None
 
 
 @pytest.mark.parametrize("length", [10, None])

@@ -473,6 +473,10 @@ ALL = Router(
 @example(router=ALL, method="DELETE", target="/x/../files/a")
 @example(router=ALL, method="DELETE", target="/files/%61")
 @example(router=ALL, method="DELETE", target="/files\\a")
+@example(router=ALL, method="DELETE", target="/files;x/a")
+@example(router=ALL, method="DELETE", target="/fil%65s/a")
+@example(router=ALL, method="PUT", target="/search///x")
+@example(router=ALL, method="PUT", target="/profile/")
 @example(router=ALL, method="POST", target="/~/a/b/c?d")
 @example(router=ALL, method="PUT", target="/search/x")
 def test_what_is_strange_matches_nothing(router: Router, method: str, target: str) -> None:
