@@ -229,6 +229,25 @@ routes: [{match: "POST /auth/logout", write: {revoke: token}}]
         assert [f"user:token:{token_hash(token)}".encode()] == valkey.ask("KEYS", "user:token:*")
 
 
+async def test_whose_token_is_over_its_issuer_says(tmp_path: Path) -> None:
+    """Of several, none of whose keys are there: each names its users by a claim of its own."""
+    routes = """version: 1
+views: {users: {ttl: 60s}}
+tokens:
+  - {issuer: a, jwks_url: "http://127.0.0.1:1/a"}
+  - {issuer: b, jwks_url: "http://127.0.0.1:1/b", subject: user.id}
+routes: [{match: "POST /auth/logout", write: {revoke: token}}]
+"""
+    claims = {"iss": "b", "sub": "7", "user": {"id": 5}}
+    with Valkey() as valkey:
+        started = bench(redis=valkey.url, upstream=Trusting().app(), routes=routes, tmp_path=tmp_path)
+        async with started as b:
+            await b.ask(
+                "POST", "/auth/logout", token=jwt.encode(claims, "a-secret-that-is-long-enough-for-it")
+            )
+        assert [b"user:id:5"] == valkey.ask("KEYS", "user:id:*")
+
+
 async def test_what_a_flush_lost_is_told_again() -> None:
     """The replica that took the logout tells Redis again; the other knew it, and a new one finds it there."""
     service = Trusting()

@@ -70,7 +70,10 @@ class Service:
         claims = self._claims(request)
         if int(claims["sub"]) in (INACTIVE, GONE) or claims.get("iat", 0) < self.renewed:
             raise web.HTTPUnauthorized
-        return self._user(int(request.match_info.get("key", claims["sub"])))
+        answer = self._user(int(request.match_info.get("key", claims["sub"])))
+        if request.path.startswith("/own/"):
+            answer.headers["Cache-Control"] = "private"
+        return answer
 
     async def people(self, request: web.Request) -> web.Response:
         """Anybody; a PUT changes nothing."""
@@ -185,8 +188,8 @@ async def test_whose_an_address_is_the_answer_tells(b: Bench, s: Service) -> Non
     assert (200, "MISS") == ((answer := await b.get(mail, token=other)).status, answer.x_cache)
 
 
-async def test_a_callers_own_copy_ends_with_the_token(b: Bench) -> None:
-    """Nobody could ask for it any more."""
+async def test_a_callers_own_copy_is_theirs_and_ends_with_the_token(b: Bench) -> None:
+    """Nobody could ask for it any more. It may be kept though it is private: it is theirs."""
     token = token_for(ACTIVE, exp=int(time.time()) + 30)
 
     answers = [await b.get(f"/own/{ACTIVE}", token=token) for _ in range(2)]
