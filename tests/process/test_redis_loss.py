@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from proxy.core.errors import StoreError
 from proxy.core.model import Absent, Evicted, Found, Looked, Reason, Ref, Tier
 from proxy.store.memory import MemoryStore
 from proxy.store.redis import RedisStore
@@ -211,15 +212,19 @@ async def test_old_data_is_not_trusted_by_who_begins_with_it(server: Valkey, rep
     await later.store.close()
 
 
-async def test_a_server_that_does_not_say_which_it_is_is_not_asked(server: Valkey, replica: Replica) -> None:
-    """Not even once, by who begins: what it says when it is back may be old."""
+async def test_a_server_that_does_not_say_which_it_is_is_not_asked(
+    server: Valkey, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even once, by who begins: what it holds may be old."""
     await replica.put(replica.entry())
     newcomer = Replica(server)
-    server.pause()
-    begun = asyncio.ensure_future(newcomer.store.get(ID))
-    await newcomer.away()
-    server.resume()
-    assert Absent(Reason.STORE_DOWN) == await begun
+
+    async def fails() -> str:
+        raise StoreError("redis did not answer in time")
+
+    monkeypatch.setattr(newcomer.store.redis, "run_id", fails)
+    assert Absent(Reason.STORE_DOWN) == await newcomer.store.get(ID)
+    monkeypatch.undo()
     await newcomer.back()
     assert b"{}" == await newcomer.body(ID)
     await newcomer.store.close()
