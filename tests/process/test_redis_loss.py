@@ -230,6 +230,28 @@ async def test_a_server_that_does_not_say_which_it_is_is_not_asked(
     await newcomer.store.close()
 
 
+async def test_another_process_is_distrusted_with_its_greeting(replica: Replica) -> None:
+    """A request that comes right behind may use the new connection: none is to reach it."""
+
+    class Connection:
+        """A new one, to another process."""
+
+        async def on_connect(self) -> None:
+            """As redis-py does."""
+
+        async def send_command(self, *words: str) -> None:
+            """INFO."""
+
+        async def read_response(self) -> bytes:
+            """Its answer."""
+            return b"# Server\r\nrun_id:another\r\n"
+
+    await replica.store.redis.link.process.greet(Connection())
+    assert replica.store.recovery.down
+    assert 1 == replica.store.stats.restarts
+    await replica.back()
+
+
 async def test_losses_in_a_row_under_load(server: Valkey, replica: Replica) -> None:
     """Reads, fills and writes go on through three losses; no read is older than the last write answered."""
     upstream = answered = 0

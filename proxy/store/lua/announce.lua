@@ -13,8 +13,8 @@ if members.err then
 end
 for i = 1, #members, 2 do
   local ends = tonumber(members[i + 1])
-  -- '@' and '#' name the server, and what begins with '!' is a write, see renew.lua; that is no number.
-  if ends and ends > now and ends < now + 60000000 and members[i] ~= '@' and members[i] ~= '#' then
+  -- '@' and '#' name the server, and what begins with '!' is a write, see renew.lua: no such number.
+  if ends and ends > now and ends < now + 60000000 then
     live[#live + 1] = members[i]
     live[#live + 1] = string.format('%.0f', ends - now)
   end
