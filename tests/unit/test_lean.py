@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import Any
@@ -18,6 +19,14 @@ print(json.dumps({
     "environ": [os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")],
     "authorities": connector._SSL_CONTEXT_VERIFIED.cert_store_stats(),
 }))
+"""
+
+
+SERVES = """
+import atexit, gc
+from proxy.cli import main
+atexit.register(lambda: print("frozen", gc.get_freeze_count()))
+main(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
 """
 
 
@@ -37,3 +46,22 @@ def test_a_process_that_serves_loads_no_client_of_redis_and_no_authorities() -> 
     # What aiohttp was not to find is there for everybody else.
     assert ["mine", None] == found["environ"]
     assert 0 == found["authorities"]["x509"]
+
+
+def test_what_lives_as_long_as_the_process_is_looked_through_by_no_collection() -> None:
+    """Code and settings, once they are there: nobody is answered during a full collection."""
+    environ = {**os.environ, "JWT_SECRET": "a-secret-of-tests-that-is-long-enough-0", "DRAIN_DELAY": "0s"}
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVES],
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            began = next(line for line in process.stdout if "listening" in line)
+        finally:
+            process.terminate()
+        rest = process.stdout.read()
+    assert int(rest.rpartition("frozen ")[2]) > 10_000, began + rest
