@@ -148,6 +148,22 @@ async def test_credentials_meet_no_shared_copy_without_a_rule(tmp_path: Path) ->
         assert ("MISS", 4) == (again.x_cache, service.asked)
 
 
+async def test_a_header_of_ones_own_may_be_a_credential(tmp_path: Path) -> None:
+    """`credential_headers`: it shares nothing without a rule, and tells the callers of `caller` apart."""
+    service = Service(said(USER))
+    routes = f"{ROUTES % ''}credential_headers: [X-Api-Key]\n"
+    caller = '  - {match: "GET /mine/{id:int}", lookup: {by: id, view: users}, access: caller}\n'
+    routes = routes.replace("routes:\n", f"routes:\n{caller}")
+    async with bench(routes=routes, tmp_path=tmp_path, upstream=service.app()) as b:
+
+        async def seen(path: str, *keys: str) -> list[str]:
+            return [(await b.get(path, headers={"X-Api-Key": key} if key else {})).x_cache for key in keys]
+
+        assert ["MISS", "HIT"] == await seen("/careful/5", "", "")
+        assert ["MISS", "MISS"] == await seen("/careful/5", "one", "one")
+        assert ["MISS", "HIT", "MISS", "HIT"] == await seen("/mine/5", "one", "one", "two", "two")
+
+
 async def test_a_public_answer_may_be_shared_all_the_same(tmp_path: Path) -> None:
     """RFC 9111 §3.5: upstream says so itself."""
     service = Service(said(USER, headers={"Cache-Control": "public, max-age=60"}))
