@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
 from proxy.config import PACKAGED
 from proxy.core.model import Batch
@@ -138,6 +139,26 @@ async def test_an_unknown_outcome_counts_as_success() -> None:
 
         assert (502, "application/problem+json") == (lost.status, lost.headers["Content-Type"])
         assert "New" == (await b.get("/users/5")).json()["display_name"]
+
+
+async def test_an_error_counts_as_success() -> None:
+    """Upstream commits and then fails: what readers had before is old."""
+    bio = {"bio": "old"}
+
+    async def user(_: web.Request) -> web.Response:
+        return web.json_response({"id": 5, **bio})
+
+    async def change(request: web.Request) -> web.Response:
+        bio.update(await request.json())
+        return web.json_response({"detail": "no"}, status=500)
+
+    service = web.Application()
+    service.router.add_get("/users/5", user)
+    service.router.add_patch("/users/5", change)
+    async with bench(upstream=service) as b:
+        assert ["MISS", "HIT"] == [(await b.get("/users/5")).x_cache for _ in range(2)]
+        assert 500 == (await b.ask("PATCH", "/users/5", json={"bio": "new"}, token=token_for(1))).status
+        assert "new" == (await b.get("/users/5")).json()["bio"]
 
 
 async def test_a_writer_that_hangs_up_still_evicts(b: Bench) -> None:

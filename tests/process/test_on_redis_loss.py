@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 
 from proxy.config import PACKAGED
+from proxy.core.errors import StoreError
 from tests.contract.kit import until
 from tests.valkey import Valkey
 from tests.walk import Bench, bench, token_for
@@ -75,3 +79,38 @@ async def test_forward_serves_on_and_forgets_nothing(restart: bool) -> None:
             assert {"new"} == {one.json()["bio"] for one in after}
             assert "HIT" == after[-1].x_cache
             assert "6" == (await b.get("/users/6")).json()["bio"]
+
+
+async def test_each_rung_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Down and up again: `/health` and `/stats` say what answers, and whether memory may."""
+
+    @asynccontextmanager
+    async def refused(*_: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        raise StoreError("no connection")
+        yield
+
+    with Valkey() as valkey:
+        async with bench(redis=valkey.url) as b, TestClient(TestServer(b.app.operators.app())) as client:
+            store = b.app.cache.store
+            feed, ladder = store._feed, store.recovery  # type: ignore[attr-defined]
+
+            async def rung() -> tuple[str, str, bool]:
+                health = await (await client.get("/health")).json()
+                told = (await (await client.get("/stats")).json())["store"]
+                for one in (health, told):
+                    del one["latency_ms"]
+                assert told == {name: health[name] for name in told}
+                return health["status"], health["backend"], health["feed"]["alive"]
+
+            assert ("ok", "redis", True) == await rung()
+            with monkeypatch.context() as patch:
+                patch.setattr(feed, "_listening", refused)
+                valkey.ask("CLIENT", "KILL", "TYPE", "pubsub")
+                await until(lambda: not feed.alive)
+                assert ("ok", "redis", False) == await rung()
+            valkey.kill()
+            await until(lambda: ladder.down)
+            assert ("degraded", "memory", False) == await rung()
+            valkey.start()
+            await until(lambda: feed.alive and not ladder.down)
+            assert ("ok", "redis", True) == await rung()
