@@ -632,7 +632,7 @@ async def test_half_a_head_is_not_forgotten() -> None:
         head = get("/users/1")
         await warm(c, head)
         one = edge_of(at, c)
-        for cut in (1, 10, len(head) - 1):
+        for cut in range(1, len(head)):
             await c.send(head[:cut])
             await until(lambda cut=cut: one._buffer == head[:cut])
             await c.send(head[cut:])
