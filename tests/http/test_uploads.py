@@ -195,3 +195,22 @@ async def test_a_client_that_leaves_a_stalled_upload_frees_upstream(
             await until(lambda: not at.app.server.connections)
         finally:
             go_on.set()
+
+
+async def test_an_answer_that_came_early_is_not_cut() -> None:
+    """What becomes of the request's body concerns it no more."""
+    go_on = asyncio.Event()
+
+    async def service(wire: Wire) -> None:
+        await wire.head()
+        await wire.say(b"HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\no")
+        await go_on.wait()
+        await wire.say(b"k")
+
+    async with scripted(service) as at:
+        content = RequestBody(Source(), SIZE, LimitSettings(), awaited=False)
+        reply = await at.upstream.send(Request("PUT", "/", LINES, content))
+        content.leave()
+        go_on.set()
+        assert not isinstance(reply.body, bytes)
+        assert b"ok" == b"".join([piece async for piece in reply.body])
