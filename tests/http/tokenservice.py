@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from aiohttp import web
 
 
-class TokenService:
+class TokenService(ABC):
     """Accepts a token until it is logged out. `asked` counts introspections."""
 
     def __init__(self) -> None:
@@ -19,9 +20,9 @@ class TokenService:
         """The token, from where this service reads it."""
         return request.headers.get("Authorization", "").removeprefix("Bearer ")
 
+    @abstractmethod
     def told(self, token: str) -> dict[str, Any] | None:
         """What it says of a token; None for one that is none."""
-        raise NotImplementedError
 
     async def introspect(self, request: web.Request) -> web.Response:
         """RFC 7662's members; 401 for a token that was logged out."""
