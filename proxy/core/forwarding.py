@@ -219,7 +219,8 @@ def reply_head(
         if lower in HOP_BY_HOP:
             continue
         if lower == b"content-length":
-            if stated:
+            # Of a 204 some clients believe it, and take the next answer for content (RFC 9110 §8.6).
+            if stated or (reply.status == 204 and int(value)):
                 continue
             stated = True
             if not bodiless:

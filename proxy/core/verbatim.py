@@ -124,6 +124,8 @@ def plain_answer(data: bytes, method: str) -> Answer | None:
     status, digits, dated, connection, close, keep_alive = found.groups()
     number, end = int(status), found.end()
     content = data[end:]
+    if number == 204 and digits not in (None, b"0"):
+        return None
     bodiless = method == "HEAD" or number in BODILESS
     if len(content) != (0 if bodiless else -1 if digits is None else int(digits)):
         return None

@@ -114,7 +114,7 @@ async def exchange(place: tuple[str, int], sent: bytes) -> bytes:
     said = b""
     try:
         writer.write(sent)
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(30):
             while piece := await reader.read(65536):
                 said += piece
     except ConnectionError:

@@ -249,6 +249,8 @@ OK = b"HTTP/1.1 200 Fine"
         (Reply(200, b"Fine", (DATE,), b"abc"), {"method": "HEAD"}, ([OK, b"Date: U", b"Content-Length: 3"], 0, True)),
         (Reply(304, b"Same", (DATE, (b"Content-Length", b"7")), b""), {}, ([b"HTTP/1.1 304 Same", b"Date: U", b"Content-Length: 7"], 0, True)),
         (Reply(204, b"", (DATE,), b""), {}, ([b"HTTP/1.1 204 ", b"Date: U"], 0, True)),
+        (Reply(204, b"", (DATE, (b"Content-Length", b"0")), b""), {}, ([b"HTTP/1.1 204 ", b"Date: U", b"Content-Length: 0"], 0, True)),
+        (Reply(204, b"", (DATE, (b"Content-Length", b"7")), b""), {}, ([b"HTTP/1.1 204 ", b"Date: U"], 0, True)),
         # the connection
         (Reply(204, b"", (DATE,), b""), {"keep_alive": False}, ([b"HTTP/1.1 204 ", b"Date: U", b"Connection: close"], 0, False)),
         (Reply(204, b"", (DATE,), b""), {"version": "1.0"}, ([b"HTTP/1.1 204 ", b"Date: U", b"Connection: keep-alive"], 0, True)),
