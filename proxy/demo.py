@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import shutil
 import sys
 import time
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from typing import Any
 import redis
 
 from proxy.cliadmin import AdminClient, NoProxy, Refused
+from proxy.cliparts import PROG
 from proxy.demochildren import (
     ADMIN_PORT,
     Failed,
@@ -187,10 +190,10 @@ def _summary(report: Report, screen: Screen) -> None:
 def _invite(stage: Stage, report: Report, family: Family, screen: Screen) -> None:
     served = stage.served
     screen.heading("It keeps running until Ctrl-C")
-    screen.line(f"  proxy    http://{served.listen}")
-    screen.line(f"  admin    http://{served.admin}/stats")
-    screen.line(f"  service  {stage.service}")
-    screen.line(f"  logs     {family.folder}")
+    screen.line(f"  dashboard  http://{served.admin}/")
+    screen.line(f"  proxy      http://{served.listen}")
+    screen.line(f"  service    {stage.service}")
+    screen.line(f"  logs       {family.folder}")
     screen.heading("Try")
     screen.line(f"  curl -i http://{served.listen}/users/{USER}")
     screen.line(
@@ -198,4 +201,11 @@ def _invite(stage: Stage, report: Report, family: Family, screen: Screen) -> Non
         f"http://{served.listen}/users/{USER}"
     )
     screen.line(f"  curl -i -H 'Authorization: Bearer {report.walk.token}' http://{served.listen}/auth/me")
-    screen.line(f"  user-cache-proxy explain --admin {served.admin} /users/{USER}")
+    screen.line(f"  {_command()} explain --admin {served.admin} /users/{USER}")
+    screen.line(f"  {_command()} stats --watch --admin {served.admin}")
+
+
+def _command() -> str:
+    """How a shell in this folder finds the command, which may be in the virtual environment alone."""
+    own = Path(sys.executable).with_name(PROG)
+    return PROG if shutil.which(PROG) or not own.exists() else os.path.relpath(own)

@@ -161,17 +161,20 @@ def test_it_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     """What it invites to works, on a free port as the wanted one is taken; a signal later nothing is left."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with started(tmp_path, "user-cache-proxy explain", "--port", str(port)) as (process, told):
-            url = re.findall(r"^  proxy    (http://127\.0\.0\.1:\d+)$", told, re.MULTILINE)[0]
-            admin = re.findall(r"^  admin    (http://127\.0\.0\.1:\d+)/stats$", told, re.MULTILINE)[0]
+        with started(tmp_path, "stats --watch", "--port", str(port)) as (process, told):
+            url = re.findall(r"^  proxy      (http://127\.0\.0\.1:\d+)$", told, re.MULTILINE)[0]
+            admin = re.findall(r"^  dashboard  (http://127\.0\.0\.1:\d+)/$", told, re.MULTILINE)[0]
             token = re.findall(r"Authorization: Bearer ([^']+)'", told)[0]
             user = ask(url, "GET", "/users/42")
             me = ask(url, "GET", "/auth/me", {"Authorization": f"Bearer {token}"})
             stats = ask(admin, "GET", "/stats")
+            command = re.findall(r"^  (\S*user-cache-proxy explain .*)$", told, re.MULTILINE)[0].split()
+            explained = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
             children = children_of(process)
             process.send_signal(signal.SIGTERM)
             code = process.wait(20)
 
+    assert explained.stdout.startswith("HIT "), explained.stderr
     assert f"port {port} is taken, so it is {url.removeprefix('http://')}" in told
     assert (200, 200, "HIT", 200) == (user.status, me.status, me.headers["X-Cache"], stats.status)
     assert (3, 0) == (len(children), code)
