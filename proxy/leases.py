@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from proxy.core.errors import UpstreamError
 from proxy.core.model import Entry, Found, Reason, Ref, Ticket, Tier
 from proxy.core.ports import Store
-from proxy.singleflight import SingleFlight
+from proxy.singleflight import Flight, SingleFlight
 
 # Above this many callers of one cold key the next one asks upstream itself: a bound on memory, not on work.
 MAX_WAITERS = 1000
@@ -97,28 +97,7 @@ class Leases:
             flight, leads = joined
             if leads:
                 with flight:
-                    if self._flights.landed > seen:
-                        # A flight for this key may have landed between the look-up and the join.
-                        again = await self._store.get(ref)
-                        if isinstance(again, Found) and again.entry.expires > self._now():
-                            flight.land(again)
-                            return Shared(again, collapsed=False)
-                    held = await self._store.lease(ref, self._wait_timeout)
-                    if isinstance(held, Found):
-                        flight.land(held)
-                        return Shared(held, collapsed=True)
-                    try:
-                        own, found = await self._load(ref, held, loader)
-                    except BaseException as error:
-                        await self._store.release(ref, held)
-                        if isinstance(error, UpstreamError):
-                            flight.land(_Alone(error))
-                        raise
-                    if found is not None:
-                        flight.land(found)
-                    elif own.refused not in _TRY_AGAIN:
-                        flight.land(_Alone())
-                    return own
+                    return await self._lead(flight, ref, seen, loader)
             try:
                 landed = await flight.wait(self._wait_timeout)
             except TimeoutError:
@@ -140,6 +119,40 @@ class Leases:
                 continue
             seen = self._flights.landed
         return await self.alone(ref, loader)
+
+    async def _lead(
+        self,
+        flight: Flight[Found | _Alone],
+        ref: Ref,
+        seen: int,
+        loader: Callable[[Ticket], Awaitable[Loaded[T]]],
+    ) -> Shared | Own[T]:
+        if self._flights.landed > seen:
+            # A flight for this key may have landed between the look-up and the join.
+            again = await self._store.get(ref)
+            if isinstance(again, Found) and again.entry.expires > self._now():
+                flight.land(again)
+                return Shared(again, collapsed=False)
+        held = await self._store.lease(ref, self._wait_timeout)
+        if isinstance(held, Found):
+            if held.entry.expires <= self._now():
+                # Stale as soon as another replica had stored it, see `fill_once`.
+                flight.land(_Alone())
+                return await self.alone(ref, loader)
+            flight.land(held)
+            return Shared(held, collapsed=True)
+        try:
+            own, found = await self._load(ref, held, loader)
+        except BaseException as error:
+            await self._store.release(ref, held)
+            if isinstance(error, UpstreamError):
+                flight.land(_Alone(error))
+            raise
+        if found is not None:
+            flight.land(found)
+        elif own.refused not in _TRY_AGAIN:
+            flight.land(_Alone())
+        return own
 
     def _is_known_unstorable(self, ref: Ref) -> bool:
         until = self._unstorable.get(ref)

@@ -523,3 +523,22 @@ async def test_a_waiter_is_not_given_what_was_stored_before_a_write(tiers: Tiers
     found = await waiter
     assert isinstance(found, Own)
     assert b"new" == found.value
+
+
+async def test_what_another_replica_stored_stale_is_not_shared(
+    tiers: Tiers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be used where upstream fails, and as long as somebody asks anew: it is no answer by itself."""
+    leases = Leases(tiers.store, wait_timeout=5.0, now=tiers.clock)
+    stale = Found(tiers.entry(expires=tiers.clock.time), Tier.REDIS)
+
+    async def lease(*_: Any) -> Found:
+        return stale
+
+    async def load(_: Ticket) -> Loaded[bytes]:
+        return Loaded(b"new", tiers.entry(body=b"new"))
+
+    monkeypatch.setattr(tiers.store, "lease", lease)
+    found = await leases.fill_once(ID, leases.landed, load)
+    assert isinstance(found, Own)
+    assert b"new" == await tiers.body(ID)
