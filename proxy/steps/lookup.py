@@ -184,8 +184,7 @@ def _served(
     x: Exchange, plan: Plan, found: Found, directives: RequestDirectives
 ) -> tuple[Reply | None, Found | None]:
     """(reply, None) where the stored answer may be served now, else (None, what to fall back on)."""
-    why = unusable(x, plan, found)
-    if why is not None:
+    if (why := unusable(x, plan, found)) is not None:
         x.outcome.reason = why
         return None, None
     now = x.services.now()
@@ -236,8 +235,7 @@ async def _filled(x: Exchange, plan: Plan, seen: int | None) -> Reply:
     )
     if isinstance(result, Shared):
         entry, now = result.found.entry, x.services.now()
-        why = unusable(x, plan, result.found)
-        if why is not None:
+        if (why := unusable(x, plan, result.found)) is not None:
             return await bypass(x, why)
         x.outcome.x_cache, x.outcome.tier = XCache.HIT, result.found.tier
         x.outcome.collapsed, x.outcome.ttl = result.collapsed, int(entry.expires - now)
@@ -263,8 +261,7 @@ def _loader(x: Exchange, plan: Plan) -> Callable[[Ticket], Awaitable[Loaded[Repl
             plan.loaded(reply.status, verdict)
         if verdict.entry is not None and reply.status == 404 and plan.unkept is not None:
             verdict = replace(verdict, entry=None, reason=plan.unkept)
-        owner = plan.caller.owner
-        if verdict.entry is not None and owner not in (None, verdict.entry.user_id):
+        if verdict.entry is not None and plan.caller.owner not in (None, verdict.entry.user_id):
             # Upstream showed this caller another's; who else may see it is not known here.
             verdict = replace(verdict, entry=None, reason=Reason.NOT_OWNER)
         return Loaded(_judged(x, reply, verdict), verdict.entry)
