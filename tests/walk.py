@@ -18,6 +18,7 @@ from yarl import URL
 
 from proxy.app import App, compose
 from proxy.config import load
+from proxy.feed import LEASE
 from tests.answer import Answer
 from tests.valkey import known, patient
 from upstream_stub.api import make_app
@@ -89,6 +90,7 @@ async def bench(
     tmp_path: Path | None = None,
     redis: str | None = None,
     patience: float = 5.0,
+    lease: float = LEASE,
     env: Mapping[str, str] | None = None,
     upstream: web.Application | None = None,
     **stub: Any,
@@ -96,7 +98,8 @@ async def bench(
     """Starts stub (or `upstream`) and proxy on free ports.
 
     `routes` is a routes.yaml as text, in which `{stub}` stands for the stub's URL. Redis has
-    `patience` seconds for an answer: more than the product gives it, as tests run on busy machines.
+    `patience` seconds for an answer: more than the product gives it, as tests run on busy machines. Where
+    memory must not be lost on one that stands still, `lease` (seconds) is longer as well.
     """
     environ = {"JWT_SECRET": SECRET, "LISTEN": "127.0.0.1:0", "ADMIN_LISTEN": "127.0.0.1:1", **(env or {})}
     if redis is not None:
@@ -113,7 +116,7 @@ async def bench(
         async with AsyncExitStack() as stack:
             if redis is not None:
                 known(redis)
-            with patient(patience):
+            with patient(patience, lease):
                 app = await stack.enter_async_context(compose(load(environ)))
             if redis is not None:
                 # Memory is used from the first request on.

@@ -82,7 +82,9 @@ async def _f(tmp_path: Path) -> AsyncIterator[Fleet]:
         for n in range(2):
             path = tmp_path / str(n)
             path.mkdir()
-            started = bench(redis=valkey.url, upstream=service.app(), routes=ROUTES, tmp_path=path)
+            started = bench(
+                redis=valkey.url, lease=60.0, upstream=service.app(), routes=ROUTES, tmp_path=path
+            )
             replicas.append(await stack.enter_async_context(started))
         yield Fleet(service, valkey, replicas)
 
