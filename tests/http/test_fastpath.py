@@ -637,6 +637,7 @@ async def test_half_a_head_is_not_forgotten() -> None:
             await until(lambda cut=cut: one._buffer == head[:cut])
             await c.send(head[cut:])
             assert b"X-Cache: HIT" in await c.answer()
+        assert b"X-Cache: HIT" in await c.ask(b"\r\n" + head), "RFC 9112 §2.2"
         await c.send(b"GET /users/2 HTTP/1.1\r\nHost: users\r\nX: ")
         await until(lambda: one._buffer.endswith(b"X: "))
         assert b"HTTP/1.1 400" in await c.ask(head), "it has two Host lines"
