@@ -204,13 +204,11 @@ class Glances:
         return glance
 
     def _wire(self) -> Wire | None:
-        """The connection. None: all is the walk's, as the store is away, as this process
-        writes, or as memory has room for whatever is found.
+        """The connection. None: all is the walk's, as the store is away, as this process writes, or as memory
+        has room for whatever is found.
         """
-        mux, memory, recovery = self.link.mux, self._memory, self.recovery
-        if mux is None or recovery.down:
-            return None
-        if memory.fences.standing or not memory.full:
+        mux, memory = self.link.mux, self._memory
+        if mux is None or self.recovery.down or memory.fences.standing or not memory.full:
             return None
         wire = mux.wire
         return wire if wire is not None and wire.usable else None
