@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from proxy import lean
 from proxy.admin.api import Admin, Duties, guard
 from proxy.admin.modes import Modes, Note
 from proxy.admin.peers import Peers
@@ -231,13 +232,14 @@ async def _upstream(settings: UpstreamSettings, waiting: Waiting) -> AsyncIterat
 
 @asynccontextmanager
 async def _store(settings: Settings) -> AsyncIterator[Store]:
-    store = open_users(
-        settings.redis,
-        settings.memory_entries,
-        settings.resource_memory,
-        keeping=_keeping(settings),
-        patience=settings.upstream.until_head,
-    )
+    with lean.no_figures():
+        store = open_users(
+            settings.redis,
+            settings.memory_entries,
+            settings.resource_memory,
+            keeping=_keeping(settings),
+            patience=settings.upstream.until_head,
+        )
     try:
         yield store
     finally:

@@ -12,11 +12,15 @@ from hashlib import sha256
 from time import time
 from typing import Final
 
-from proxy.core.model import Outcome, Reply
-from proxy.core.offers import Grant, Offer
+import msgspec
+from msgspec.structs import replace
+
+from proxy.core.model import Entry, Outcome, Reply
+from proxy.core.offers import Grant, Offer, Source
 from proxy.core.ports import Glance
 from proxy.forms import Asker, Form, Forms
-from proxy.readytext import BETWEEN, LONGEST, MOST_TRACES, foldless, nameless, parts_of
+from proxy.heads import Heads, Kind
+from proxy.readytext import HOLE, LONGEST, MOST_TRACES, foldless, nameless, parts_of
 from proxy.seen import Seen
 from proxy.tallies import Tallies, Tally
 
@@ -26,7 +30,7 @@ PIPELINED: Final = 16
 KEPT: Final = 4 * 1024 * 1024
 
 
-class _Ready:
+class _Ready(msgspec.Struct, eq=False, gc=False):
     """An answer but for its Age, its ttl and, where the service gave none, its Date.
 
     From `since` until before `sure` (wall-clock seconds) nothing is to be asked but the clock, the sources of
@@ -34,35 +38,20 @@ class _Ready:
     objects are touched on a hit: with many answers in turn, each is a walk to memory.
     """
 
-    __slots__ = (
-        "_after",
-        "_before",
-        "_body",
-        "of",
-        "offer",
-        "or_of",
-        "or_this",
-        "seen",
-        "seen_of",
-        "seen_this",
-        "since",
-        "sure",
-        "tally",
-        "text",
-        "trusted",
-    )
-
-    def __init__(self, offer: Offer, before: bytes, after: list[bytes], body: bytes, tally: Tally) -> None:
-        self.offer = offer
-        self._before, self._after, self._body = before, after, body
-        self.tally = tally
-        self.text: bytes | None = None
-        self.since = self.sure = 0.0
-        # Memory, and perhaps keys of tokens, and perhaps the rules of a batch: never more.
-        sources = list(dict.fromkeys(hold.source for hold in offer.holds))
-        self.of, self.or_of, self.or_this = (*sources, sources[0], sources[0])[: max(len(sources), 3)]
-        self.seen = self.seen_of = self.seen_this = -1
-        self.trusted = next((hold.trusted for hold in offer.holds if hold.trusted is not None), None)
+    offer: Offer
+    copy: Entry
+    kind: Kind
+    tally: Tally
+    of: Source
+    or_of: Source
+    or_this: Source
+    trusted: Callable[[], bool] | None
+    text: bytes | None = None
+    since: float = 0.0
+    sure: float = 0.0
+    seen: int = -1
+    seen_of: int = -1
+    seen_this: int = -1
 
     def unchanged(self) -> bool:
         """Whether nothing has changed since it was asked for, and memory may be used.
@@ -90,30 +79,13 @@ class _Ready:
 
     def render(self, now: float, date: Callable[[], bytes]) -> bytes:
         """The whole answer at `now`; what it rests on counts as used then."""
-        offer = self.offer
-        for hold in offer.holds:
+        for hold in self.offer.holds:
             hold.touch()
-        age, ttl = int(now - offer.born), int(offer.expires - now)
-        if len(self._after) == 1:
-            return b"%b%d%b%d%b%b" % (
-                self._before,
-                age,
-                BETWEEN,
-                ttl,
-                self._after[0],
-                self._body,
-            )
-        first, last = self._after
-        return b"%b%d%b%d%b%b%b%b" % (
-            self._before,
-            age,
-            BETWEEN,
-            ttl,
-            first,
-            date(),
-            last,
-            self._body,
-        )
+        return self.kind.text(self.copy, now, date)
+
+
+def _says(kind: Kind, copy: Entry) -> bytes:
+    return kind.text(copy, copy.expires - 0.5, lambda: HOLE)
 
 
 class Replays:
@@ -134,6 +106,7 @@ class Replays:
         self._date = date
         self._wanted = wanted
         self._forms = forms
+        self._heads = Heads() if forms is None else forms.heads
         # That of the last head, where its answer was not ready: it may be asked for.
         self.form: Form | None = None
         self._seen = Seen(limit)
@@ -252,11 +225,36 @@ class Replays:
         parts = parts_of(reply)
         if lines > MOST_TRACES or not foldless(head) or parts is None:
             return
-        before, after = parts
         key = sha256(plain).digest()
         if key in self._ready:
             self._forget(key)
         while self._ready and self._users + offer.users > self._limit:
             self._forget(next(iter(self._ready)))
         self._users += offer.users
-        self._ready[key] = _Ready(offer, before, after, body, self._tallies.of(offer.outcome))
+        self._ready[key] = self._made(offer, body, *parts)
+
+    def _made(self, offer: Offer, body: bytes, before: bytes, after: list[bytes]) -> _Ready:
+        # Put together, or told otherwise than it was stored.
+        kind = Kind([before], (), after)
+        copy = Entry(
+            user_id=None,
+            status=200,
+            body=body,
+            stored=offer.born,
+            expires=offer.expires,
+            dead=offer.expires,
+        )
+        stored = offer.copy
+        if stored is not None and (stored.stored - stored.age, stored.expires) != (offer.born, offer.expires):
+            stored = None
+        alike = None if stored is None else self._heads.kind(stored)
+        if stored is not None and alike is not None and _says(alike, stored) == _says(kind, copy):
+            kind, copy = alike, stored
+        tally = self._tallies.of(offer.outcome)
+        # Memory, and perhaps keys of tokens, and perhaps the rules of a batch: never more.
+        sources = list(dict.fromkeys(hold.source for hold in offer.holds))
+        trusted = next((hold.trusted for hold in offer.holds if hold.trusted is not None), None)
+        of, or_of, or_this = (*sources, sources[0], sources[0])[: max(len(sources), 3)]
+        # Of what is said again for each of them, one is enough.
+        offer = replace(offer, outcome=tally.outcome, born=copy.stored, grant=None, copy=None)
+        return _Ready(offer, copy, kind, tally, of, or_of, or_this, trusted)

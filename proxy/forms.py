@@ -124,7 +124,8 @@ class Forms:
         self._look = look
         self._wanted = wanted
         self._serving = serving
-        self._heads = Heads(date)
+        self._date = date
+        self.heads = Heads()
         self._rights: dict[bytes, dict[str, _Right]] = {}
         self._targets: dict[bytes, _Target] = {}
         self._tallies = Tallies()
@@ -216,8 +217,8 @@ class Forms:
             return None
         if opened.usable is not None and not opened.takes(copy, tier):
             return None
-        text = self._heads.answer(copy, now)
-        return None if text is None or self._wanted() else text
+        kind = self.heads.kind(copy)
+        return None if kind is None or self._wanted() else kind.text(copy, now, self._date)
 
 
 def _taken_apart(plain: bytes) -> tuple[bytes, str | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -25,65 +25,67 @@ _MOVING: Final = frozenset(
 )
 _PLAIN: Final = Request("GET", "/", Headers(()))
 
-_Kind = tuple[tuple[Line, ...], int]
+
+class Kind:
+    """What many answers say alike, as a text with places for the values of their own.
+
+    `starts` is what stands around the values that move, up to the Age; `moving` says in which lines of a copy
+    these are. `after` comes behind the ttl, in two pieces around a Date that the copy has not.
+    """
+
+    __slots__ = ("_dated", "_moving", "_text")
+
+    def __init__(self, starts: Sequence[bytes], moving: Sequence[int], after: Sequence[bytes]) -> None:
+        first, last = (b"%b".join(one.replace(b"%", b"%%") for one in each) for each in (starts, after))
+        self._text = b"%b%%d%b%%d%b%%b" % (first, BETWEEN, last)
+        self._moving = tuple(moving)
+        self._dated = len(after) > 1
+
+    def text(self, copy: Entry | Packed, now: float, date: Callable[[], bytes]) -> bytes:
+        """The whole answer at `now`; `date` gives the text of this second's Date."""
+        age, ttl, lines = copy.age + int(now - copy.stored), int(copy.expires - now), copy.headers
+        moving = self._moving
+        # Most have a Date, and nothing else that moves.
+        if len(moving) == 1 and not self._dated:
+            return self._text % (lines[moving[0]][1], age, ttl, copy.body)  # type: ignore[index]
+        dates = (date(),) if self._dated else ()
+        return self._text % (*[lines[at][1] for at in moving], age, ttl, *dates, copy.body)  # type: ignore[index]
 
 
 class Heads:
-    """Makes answers; `date` gives the text of this second's Date, for copies without one."""
+    """The kinds of heads that came before, by lines of which some are masked and the length of the body."""
 
-    def __init__(self, date: Callable[[], bytes]) -> None:
-        self._date = date
-        # Around the values that move: before the Age, and behind the ttl.
-        self._kinds: dict[_Kind, tuple[list[bytes], list[bytes]] | None] = {}
+    def __init__(self) -> None:
+        self._kinds: dict[tuple[tuple[Line, ...], int], Kind | None] = {}
 
-    def answer(self, copy: Entry | Packed, now: float) -> bytes | None:
-        """A fresh copy as a hit at `now`; None where its head is none that hits have here."""
+    def kind(self, copy: Entry | Packed) -> Kind | None:
+        """That of a fresh copy; None where its head is none that hits have here."""
         lines: tuple[Line, ...] = copy.headers
-        body = copy.body
-        moving: list[bytes] = []
         masked: list[Line] | None = None
         for at, line in enumerate(lines):
             if isinstance(line, tuple) and line[0] in _MOVING:
                 if masked is None:
                     masked = list(lines)
                 masked[at] = (line[0], HOLE)
-                moving.append(line[1])
-        kind = (lines if masked is None else tuple(masked), len(body))
+        key = (lines if masked is None else tuple(masked), len(copy.body))
         try:
-            pieces = self._kinds[kind]
+            return self._kinds[key]
         except KeyError:
-            pieces = self._made(kind, copy, len(moving))
-        if pieces is None:
-            return None
-        before, after = pieces
-        start = before[0]
-        for number, value in enumerate(moving, 1):
-            start += value + before[number]
-        age, ttl = copy.age + int(now - copy.stored), int(copy.expires - now)
-        if len(after) == 1:
-            return b"%b%d%b%d%b%b" % (start, age, BETWEEN, ttl, after[0], body)
-        return b"%b%d%b%d%b%b%b%b" % (
-            start,
-            age,
-            BETWEEN,
-            ttl,
-            after[0],
-            self._date(),
-            after[1],
-            body,
-        )
-
-    def _made(self, kind: _Kind, copy: Entry | Packed, holes: int) -> tuple[list[bytes], list[bytes]] | None:
-        made = replace(copy, headers=kind[0], stored=0.0, expires=1.0, dead=1.0, age=0)
-        entry = made if isinstance(made, Entry) else made.entry()
-        pieces = None
-        if entry is not None:
-            hit = Outcome(x_cache=XCache.HIT, ttl=1)
-            parts = parts_of(finished(from_entry(_PLAIN, entry, 0.0), hit))
-            if parts is not None:
-                before = parts[0].split(HOLE)
-                pieces = (before, parts[1]) if len(before) == holes + 1 else None
+            moving = [] if masked is None else [at for at, line in enumerate(lines) if masked[at] is not line]
+            kind = _made(replace(copy, headers=key[0]), moving)
         if len(self._kinds) >= MOST:
             self._kinds.clear()
-        self._kinds[kind] = pieces
-        return pieces
+        self._kinds[key] = kind
+        return kind
+
+
+def _made(copy: Entry | Packed, moving: list[int]) -> Kind | None:
+    made = replace(copy, stored=0.0, expires=1.0, dead=1.0, age=0)
+    entry = made if isinstance(made, Entry) else made.entry()
+    if entry is None:
+        return None
+    parts = parts_of(finished(from_entry(_PLAIN, entry, 0.0), Outcome(x_cache=XCache.HIT, ttl=1)))
+    if parts is None:
+        return None
+    starts = parts[0].split(HOLE)
+    return Kind(starts, moving, parts[1]) if len(starts) == len(moving) + 1 else None

@@ -156,7 +156,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False
 ENTRY_ENCODER = msgspec.msgpack.Encoder()
 
 
-class Ref(msgspec.Struct, frozen=True):
+class Ref(msgspec.Struct, frozen=True, gc=False):
     """Names one stored answer: the user (`key` is "id" or an alias name, `value` normalised) and the slot.
 
     A slot is a view's name, or `{view}#{token hash}` for what is stored per token.

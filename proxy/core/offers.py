@@ -58,10 +58,11 @@ class HeldEntry(Hold, Protocol):
         ...
 
 
-class Offer(msgspec.Struct, frozen=True):
+class Offer(msgspec.Struct, frozen=True, gc=False):
     """A fresh hit. It may be one again from `begins` until before `ends` (wall-clock seconds), while all
     `holds` stand. Its Age is counted from `born`, its ttl up to `expires`. `outcome` is what such a hit is
-    counted as, `users` how many of them it is put together of, or weighs as much as. `grant`: see there."""
+    counted as, `users` how many of them it is put together of, or weighs as much as. `copy` is the stored
+    answer, where it is one. `grant`: see there."""
 
     holds: tuple[Hold, ...]
     begins: float
@@ -70,6 +71,7 @@ class Offer(msgspec.Struct, frozen=True):
     expires: float
     outcome: Outcome
     users: int = 1
+    copy: Entry | None = None
     grant: Grant | None = None
 
     def good(self, now: float) -> bool:

@@ -98,7 +98,8 @@ def offered(
         ends=min(caller.ends, entry.expires),
         born=entry.stored - entry.age,
         expires=entry.expires,
-        outcome=_counted(x),
+        outcome=_counted(x) if grant is None else grant.outcome,
+        copy=entry,
         grant=grant,
     )
 

@@ -103,7 +103,7 @@ class Memory:
             return None
         if user is None or not self.keeps(ref, user, slot):
             return None
-        return Held(self, user, ((ref, slot),))
+        return Held(self, user, ref, slot)
 
     def keeps(self, ref: Ref, user: HeldUser, slot: Slot) -> bool:
         """See Keeper."""

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
+import msgspec
+
 from proxy.core.model import Entry, Ref
 from proxy.core.offers import HeldEntry
 from proxy.store.localfences import LocalFences
@@ -25,49 +27,56 @@ class Keeper(Protocol):
         ...
 
 
-class Held:
+class Held(msgspec.Struct, eq=False, gc=False):
     """See core.offers.HeldEntry. `trusted` says whether memory may be used at all, where that can change.
 
     While nothing of the user has changed, nothing but the fences and the clocks can say otherwise.
     """
 
-    __slots__ = ("_keeper", "_seen", "_timed", "places", "source", "trusted", "user")
+    keeper: Keeper
+    user: HeldUser
+    ref: Ref
+    slot: Slot
+    more: tuple[tuple[Ref, Slot], ...] = ()
+    trusted: Callable[[], bool] | None = None
+    seen: int = -1
+    timed: bool = False
 
-    def __init__(
-        self,
-        keeper: Keeper,
-        user: HeldUser,
-        places: tuple[tuple[Ref, Slot], ...],
-        trusted: Callable[[], bool] | None = None,
-    ) -> None:
-        self._keeper = keeper
-        self.source = keeper.world
-        self.user = user
-        self.places = places
-        self.trusted = trusted
+    def __post_init__(self) -> None:
         self._note()
+
+    @property
+    def source(self) -> World:
+        """See Hold."""
+        return self.keeper.world
 
     @property
     def entry(self) -> Entry:
         """What was found, first of all."""
-        return self.places[0][1].entry
+        return self.slot.entry
+
+    @property
+    def places(self) -> tuple[tuple[Ref, Slot], ...]:
+        """All that was found, and where."""
+        return ((self.ref, self.slot), *self.more)
 
     def behind(self, trusted: Callable[[], bool]) -> Held:
         """The same, where memory is to be used only while `trusted`."""
-        return Held(self._keeper, self.user, self.places, trusted)
+        return Held(self.keeper, self.user, self.ref, self.slot, self.more, trusted)
 
     def joined(self, other: HeldEntry) -> Held | None:
         """Both as one, which costs no more to ask; None where they are of two users."""
         if not isinstance(other, Held) or other.user is not self.user:
             return None
-        return Held(self._keeper, self.user, (*self.places, *other.places), self.trusted)
+        more = tuple(place for place in other.places if place not in self.places)
+        return Held(self.keeper, self.user, self.ref, self.slot, (*self.more, *more), self.trusted)
 
     def stands(self, now: float) -> bool:  # noqa: ARG002 - the offer looks at the wall clock itself
         """The lease on the feed and the memory's own clock are read here, on each hit (design §7.5)."""
         if self.trusted is not None and not self.trusted():
             return False
-        user, keeper = self.user, self._keeper
-        if user.changes != self._seen or self._timed or keeper.fences.standing:
+        user, keeper = self.user, self.keeper
+        if user.changes != self.seen or self.timed or keeper.fences.standing:
             for ref, slot in self.places:
                 if not keeper.keeps(ref, user, slot):
                     return False
@@ -76,18 +85,18 @@ class Held:
 
     def touch(self) -> None:
         """See Hold."""
-        self._keeper.used(self.user.id)
+        self.keeper.used(self.user.id)
 
     def lasts(self) -> float:
         """See Hold."""
-        return 0.0 if self._timed or self._keeper.fences.standing else math.inf
+        return 0.0 if self.timed or self.keeper.fences.standing else math.inf
 
     def _note(self) -> None:
-        self._seen = self.user.changes
-        self._timed = False
+        self.seen = self.user.changes
+        self.timed = False
         for _, slot in self.places:
             if slot.until is not None:
-                self._timed = True
+                self.timed = True
 
     def __repr__(self) -> str:
-        return f"Held({len(self.places)})"
+        return f"Held({1 + len(self.more)})"

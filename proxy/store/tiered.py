@@ -74,6 +74,8 @@ class TieredStore:
         self.glances = Glances(*redis.reading, memory, self.recovery)
         self.tokens = TokenWords(memory, redis, self.recovery, self._remembers, feed)
         self._closed = False
+        # One object for all that is held.
+        self._trusted = self._remembers
 
     @property
     def stats(self) -> TieredStats:
@@ -126,7 +128,7 @@ class TieredStore:
     def hold(self, ref: Ref) -> Held | None:
         """See Store; only of what memory holds, and good while memory may be used."""
         found = self.memory.hold(ref) if self._remembers() else None
-        return found if found is None or self._feed is None else found.behind(self._remembers)
+        return found if found is None or self._feed is None else found.behind(self._trusted)
 
     async def ticket(self, ref: Ref | None = None) -> Ticket:
         """See Store. Without `seq` the answer can be stored in memory only."""

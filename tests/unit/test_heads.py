@@ -46,18 +46,30 @@ def copy(lines: list[tuple[bytes, bytes]], body: bytes, age: int = 0) -> Entry:
     )
 
 
+def answered(heads: Heads, entry: Entry, now: float) -> bytes | None:
+    """What a copy in Redis is answered with, and one in memory like it."""
+    found = [
+        None if kind is None else kind.text(one, now, lambda: NOW)
+        for one in (unpack(pack(entry)), entry)
+        for kind in (heads.kind(one),)
+    ]
+    assert found[0] == found[1]
+    return found[0]
+
+
 @example(copies=[([(b"Date", b"a"), (b"ETag", b"b")], b"x"), ([(b"Date", b"c"), (b"ETag", b"d")], b"y")])
 @example(copies=[([(b"ETag", b"\x00")], b"x"), ([(b"ETag", b"a")], b"x")])
 @example(copies=[([(b"X-A", b"\x00")], b"x"), ([], b"x")])
+@example(copies=[([(b"X-A", b"50%"), (b"Date", b"%b")], b"%")])
 @settings(max_examples=300, deadline=None)
 @given(copies=st.lists(st.tuples(_clean, st.sampled_from((b"", b"x", b"yy"))), max_size=8))
 def test_they_are_the_walks(copies: list[tuple[list[tuple[bytes, bytes]], bytes]]) -> None:
     """Whatever came before; where not, nothing is answered."""
-    heads = Heads(lambda: NOW)
+    heads = Heads()
     for number, (lines, body) in enumerate(copies):
         now = 100.0 + 7.3 * number
         entry = copy(lines, body, age=number)
-        answer = heads.answer(unpack(pack(entry)), now)
+        answer = answered(heads, entry, now)
         assert answer in (None, walked(entry, now))
         if not any(name.lower() in (b"age", b"x-cache", b"cache-status", b"connection") for name, _ in lines):
             assert answer is not None or any(b"\x00" in value for _, value in lines)
@@ -65,8 +77,8 @@ def test_they_are_the_walks(copies: list[tuple[list[tuple[bytes, bytes]], bytes]
 
 def test_kinds_are_bounded() -> None:
     """Headers come from the service, which may send another one each time."""
-    heads = Heads(lambda: NOW)
+    heads = Heads()
     for number in range(3 * MOST):
         entry = copy([(b"X-A", b"%d" % number)], b"x")
-        assert walked(entry, 101.0) == heads.answer(unpack(pack(entry)), 101.0)
+        assert walked(entry, 101.0) == answered(heads, entry, 101.0)
     assert len(heads._kinds) <= MOST

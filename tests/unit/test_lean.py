@@ -30,9 +30,21 @@ main(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
 """
 
 
-def loaded() -> dict[str, Any]:
+WITH_REDIS = """
+import asyncio, json, sys
+from proxy import app, config, server
+async def modules():
+    async with app._store(config.load({"REDIS_URL": "redis://127.0.0.1:1", "JWT_SECRET": "x" * 32})):
+        return sorted(sys.modules)
+found = asyncio.run(modules())
+import opentelemetry.trace
+print(json.dumps({"modules": found}))
+"""
+
+
+def loaded(program: str = PROGRAM) -> dict[str, Any]:
     """What a process knows that is about to serve."""
-    done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -65,3 +77,9 @@ def test_what_lives_as_long_as_the_process_is_looked_through_by_no_collection() 
             process.terminate()
         rest = process.stdout.read()
     assert int(rest.rpartition("frozen ")[2]) > 10_000, began + rest
+
+
+def test_redis_brings_no_opentelemetry_along() -> None:
+    """Which redis-py would count with; whoever makes spans finds it all the same."""
+    roots = {name.partition(".")[0] for name in loaded(WITH_REDIS)["modules"]}
+    assert {"redis"} == roots & {"redis", "opentelemetry"}
