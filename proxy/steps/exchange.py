@@ -75,7 +75,9 @@ class Exchange(msgspec.Struct, frozen=True):
         Raises UpstreamError.
         """
         # Of a question that the client has not asked it need not hear.
-        request = self.request if target is None else replace(self.request, target=target, interim=None)
+        request = self.request
+        if target is not None and target != request.target:
+            request = replace(request, target=target, interim=None)
         return await send(self.services, request, self.outcome, fill=fill, rewrite=rewrite, switch=switch)
 
 

@@ -134,6 +134,7 @@ user: {id: id}
 views: {users: {ttl: 60s, stale_while_revalidate: 60s}}
 routes:
   - {match: "GET /users/{id:int}", lookup: {by: id, view: users}, access: anyone}
+  - {match: "GET /users?ids={ids:list}", lookup: {by: id, many: ids, view: users}, access: anyone}
   - {match: "GET /{any:path}", resource: {}}
 """
 
@@ -165,3 +166,28 @@ async def test_who_fills_the_cache_hears_what_is_said_before(path: str, tmp_path
             assert b'{"id":1}' == (await reader.readuntil(b"}")).replace(b" ", b"")
         writer.close()
     assert 1 == asked
+
+
+async def test_of_a_question_that_the_client_has_not_asked_it_hears_nothing(tmp_path: Path) -> None:
+    """The rest of a list is asked for by a URL of the proxy's own, the first time by the client's."""
+    asked: list[str] = []
+
+    async def said(request: web.Request) -> web.Response:
+        asked.append(request.path_qs)
+        assert request.transport is not None
+        request.transport.write(PASSED)
+        return web.json_response([{"id": int(one)} for one in request.query["ids"].split(",")])
+
+    upstream = web.Application()
+    upstream.router.add_get("/{any:.*}", said)
+    async with bench(routes=CACHED, tmp_path=tmp_path, upstream=upstream) as proxy:
+        host, port = proxy.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        for ids, hinted in (("1,2", True), ("1,2,3", False)):
+            writer.write(b"GET /users?ids=%b HTTP/1.1\r\nHost: h\r\n\r\n" % ids.encode())
+            if hinted:
+                assert PASSED == await reader.readexactly(len(PASSED))
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+            await reader.readuntil(b"]")
+        writer.close()
+    assert ["/users?ids=1,2", "/users?ids=3"] == asked
