@@ -56,7 +56,7 @@ class TieredStore:
         self._fallback_ttl = fallback_ttl
         self.recovery = Recovery(
             run_id=lambda: redis.run_id(),
-            meet=redis.writes.meet,
+            meet=lambda run_id: self.tokens.meet(run_id),
             deliver=lambda batch: self._deliver(batch),
             owed=lambda: self._owed(),
             opened=self._went_down,

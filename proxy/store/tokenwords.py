@@ -149,12 +149,20 @@ class TokenWords:
         Raises StoreError.
         """
         if anew:
-            # The others know more than this one, and are to have told it before anything is believed.
-            self._doubtful_until = self._monotonic() + TELLING
+            self._doubt()
             self._memory.revocations.untold()
             self._memory.cutoffs.untold()
         await self._memory.revocations.replay(self._revocations)
         await self._memory.cutoffs.replay(self._cutoffs)
+
+    async def meet(self, run_id: str) -> None:
+        """Sees to it that what a server process began with is not believed. Raises StoreError."""
+        if not await self._redis.writes.meet(run_id):
+            self._doubt()
+
+    def _doubt(self) -> None:
+        # The others know more than this one, and are to have told it before anything is believed.
+        self._doubtful_until = self._monotonic() + TELLING
 
     def forgotten(self) -> None:
         """Redis has lost what it was told. Whoever knows it tells it again; so does this one."""
@@ -165,7 +173,7 @@ class TokenWords:
             except StoreError as error:
                 self._recovery.failed(error, write=True)
 
-        self._doubtful_until = self._monotonic() + TELLING
+        self._doubt()
         self._telling = asyncio.create_task(tell())
 
     async def close(self) -> None:

@@ -13,6 +13,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from proxy.core.bearer import token_hash
+from proxy.store import tokenwords
 from tests.introspecting import basic, dripped, post
 from tests.valkey import Valkey
 from tests.walk import Bench, bench, token_for
@@ -290,6 +291,24 @@ async def test_a_replica_that_was_not_there_trusts_no_redis_that_lost_its_data()
 
     assert {(200, "store-down"), (401, "token-revoked")} >= seen
     assert (401, "token-revoked") in seen
+
+
+async def test_a_replica_that_begins_with_an_old_redis_trusts_no_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The logout came after what Redis saved: those who heard of it are given the time to say so."""
+    monkeypatch.setattr(tokenwords, "TELLING", 3600.0)
+    service = Trusting()
+    token = token_for(5)
+    with Valkey() as valkey:
+        async with bench(redis=valkey.url, upstream=service.app()) as one:
+            assert 200 == (await state(one, token))[0]
+            valkey.ask("SAVE")
+            await one.ask("POST", "/auth/logout", token=token)
+        valkey.kill()
+        valkey.start()
+        async with bench(redis=valkey.url, upstream=service.app()) as late:
+            assert (200, "store-down") == await state(late, token)
 
 
 async def _joined(b: Bench) -> None:

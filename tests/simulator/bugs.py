@@ -173,8 +173,8 @@ def _kept(self: Feed, number: int) -> bool:
     return False
 
 
-async def _met(self: RedisWrites, run_id: str) -> None:
-    return None
+async def _met(self: RedisWrites, run_id: str) -> bool:
+    return True
 
 
 async def _forgotten(self: Recovery) -> None:
