@@ -73,8 +73,8 @@ async def batch(x: Exchange, action: Lookup, batches: Batches) -> Reply:
     if caller.copy:
         # An array for one caller is put together of nobody else's copies.
         return await bypass(x, Reason.CALLER_COPY)
-    if caller.vouch is not None and caller.note is not None and caller.denied is not None:
-        return await vouched_bypass(x, caller.vouch, view.ttl, caller.note, caller.denied)
+    if caller.note is not None and caller.denied is not None:
+        return await vouched_bypass(x, caller.note, view.ttl, caller.denied)
     if caller.denied is not None or caller.guarded:
         return await bypass(x, caller.denied or Reason.CREDENTIALS)
     directives = request_directives(x.request.headers)

@@ -33,13 +33,12 @@ _VOUCHED = "+vouched:"  # no view can be called that
 class Caller(msgspec.Struct, frozen=True):
     """`denied` is None where the caller may have the shared copy.
 
-    `vouch` names the user whose token upstream is about to judge: an acceptance is worth remembering, at
-    `note`. `owner`: only this user's copy may be had. `copy` names a copy of this caller's own, which is
-    `private` where anything said who is asking, and ends with the token at `exp`.
+    `note`: upstream is about to judge the token, and its acceptance is worth remembering there. `owner`: only
+    this user's copy may be had. `copy` names a copy of this caller's own, which is `private` where anything
+    said who is asking, and ends with the token at `exp`.
     """
 
     denied: Reason | None
-    vouch: Identity | None = None
     guarded: bool = False
     note: Ref | None = None
     owner: str | None = None
@@ -181,14 +180,11 @@ async def judged(x: Exchange, identity: Identity) -> Caller:
         # tell: upstream is asked once, and its word is kept.
         note = vouch_ref(x, identity, token=True)
         if await _fresh(x, note) is None:
-            return Caller(state, vouch=identity, note=note)
+            return Caller(state, note=note)
     elif state is not None:
         return Caller(state)
     state = await user_state(x, identity)
-    unknown = state is Reason.TOKEN_USER_UNKNOWN
-    return Caller(
-        state, vouch=identity if unknown else None, note=vouch_ref(x, identity) if unknown else None
-    )
+    return Caller(state, note=vouch_ref(x, identity) if state is Reason.TOKEN_USER_UNKNOWN else None)
 
 
 async def user_state(x: Exchange, identity: Identity) -> Reason | None:
@@ -234,8 +230,8 @@ def good_ref(identity: Identity) -> Ref:
     return noted_at(identity.user_id, identity.token_hash)
 
 
-def vouch(x: Exchange, identity: Identity, status: int, ttl: float) -> Entry | None:
-    """The note for `ttl` seconds, if upstream's status shows that it accepted the token.
+def vouch(x: Exchange, note: Ref, status: int, ttl: float) -> Entry | None:
+    """What the note says for `ttl` seconds, if upstream's status shows that it accepted the token.
 
     A 404 does not: services say it of a token's own user as well. Nor does the answer to a HEAD, which shows
     nothing.
@@ -243,6 +239,4 @@ def vouch(x: Exchange, identity: Identity, status: int, ttl: float) -> Entry | N
     if status != 200 or ttl <= 0 or x.request.method == "HEAD":
         return None
     now = x.services.now()
-    return Entry(
-        user_id=identity.user_id, active=True, status=204, stored=now, expires=now + ttl, dead=now + ttl
-    )
+    return Entry(user_id=note.value, active=True, status=204, stored=now, expires=now + ttl, dead=now + ttl)

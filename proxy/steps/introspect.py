@@ -108,7 +108,7 @@ async def _asked(x: Exchange, action: Introspect, identity: Identity, why: Reaso
     view = x.services.settings.views[action.view]
     # The answer to a HEAD would not show it.
     asking = replace(x, request=replace(x.request, method="GET"))
-    reply = await vouched_bypass(asking, identity, view.ttl, good_ref(identity), why)
+    reply = await vouched_bypass(asking, good_ref(identity), view.ttl, why)
     document = parse(reply.body) if isinstance(reply.body, bytes) and reply.body else None
     shown = _shown(x, reply.status, document, gone=action.answer is Answer.VIEW)
     return await _unless_bad(x, action, reply, shown)

@@ -17,10 +17,9 @@ from proxy.core.keys import key_value
 from proxy.core.model import Entry, Found, Outcome, Reason, Ref, Reply, Request, Ticket, XCache
 from proxy.core.replies import from_entry
 from proxy.core.settings import Lookup, Settings, View
-from proxy.core.tokens import Identity
 from proxy.leases import Loaded, Shared
 from proxy.steps import body as bodies
-from proxy.steps.callers import Caller, admitted, vouch, vouch_ref
+from proxy.steps.callers import Caller, admitted, vouch
 from proxy.steps.exchange import Exchange
 from proxy.steps.forms import FormBody
 from proxy.steps.misses import within_budget
@@ -65,7 +64,7 @@ async def planned(x: Exchange, action: Lookup, ref: Ref) -> Plan | Reason:
     """How this caller is answered who asks for `ref`, or why upstream decides."""
     view = x.services.settings.views[action.view]
     caller = await admitted(x)
-    if caller.denied is not None and caller.vouch is None:
+    if caller.denied is not None and caller.note is None:
         return caller.denied
     if caller.owner is not None and ref.key == "id" and ref.value != caller.owner:
         return Reason.NOT_OWNER
@@ -112,8 +111,8 @@ async def answer(x: Exchange, plan: Plan) -> Reply:
     if directives.no_store:
         return await bypass(x, Reason.REQUEST_NO_STORE)
     x.outcome.x_cache = XCache.MISS
-    if plan.caller.vouch is not None:
-        return await _vouched(x, plan, plan.caller.vouch)
+    if plan.caller.note is not None:
+        return await _vouched(x, plan, plan.caller.note)
     seen = x.services.cache.leases.landed
     spare: Found | None = None
     looked = await x.services.cache.get(plan.ref)
@@ -149,18 +148,16 @@ async def answer(x: Exchange, plan: Plan) -> Reply:
     return reply
 
 
-async def _vouched(x: Exchange, plan: Plan, identity: Identity) -> Reply:
+async def _vouched(x: Exchange, plan: Plan, note: Ref) -> Reply:
     """Lets upstream judge a caller nobody knows yet, once for all of that user's requests meanwhile."""
     x.outcome.reason = plan.caller.denied
-    note = plan.caller.note or vouch_ref(x, identity)
     leases = x.services.cache.leases
     accepted: list[Entry] = []
 
     def loaded(_: int, verdict: Verdict) -> None:
         # A page that asks to log in is no user, and who is shown to be inactive was not accepted.
-        entry = verdict.entry
-        if entry is not None and not (entry.user_id == identity.user_id and entry.active is False):
-            accepted.append(entry)
+        if (shown := verdict.entry) and not (shown.user_id == note.value and shown.active is False):
+            accepted.append(shown)
 
     async def ask(_: bool) -> Reply:
         # "Not found" may be said of the caller, whom nobody knows.
@@ -168,7 +165,7 @@ async def _vouched(x: Exchange, plan: Plan, identity: Identity) -> Reply:
 
     async def judge(_: Ticket) -> Loaded[Reply]:
         reply = await within_budget(x, ask)
-        return Loaded(reply, vouch(x, identity, reply.status, plan.view.ttl) if accepted else None)
+        return Loaded(reply, vouch(x, note, reply.status, plan.view.ttl) if accepted else None)
 
     result = await leases.fill_once(note, leases.landed, judge)
     if isinstance(result, Shared):

@@ -8,7 +8,6 @@ from proxy.core.admission import clean, parse
 from proxy.core.errors import ClientError
 from proxy.core.introspection import denies
 from proxy.core.model import Reason, Ref, Reply, XCache
-from proxy.core.tokens import Identity
 from proxy.steps import body as bodies
 from proxy.steps.callers import vouch
 from proxy.steps.exchange import Exchange
@@ -36,13 +35,13 @@ async def bypass(x: Exchange, reason: Reason) -> Reply:
     return replace(reply, headers=verdict.headers, body=verdict.body)
 
 
-async def vouched_bypass(x: Exchange, identity: Identity, ttl: float, ref: Ref, why: Reason) -> Reply:
-    """A bypass that lets upstream judge a caller nobody knows yet, and remembers that it accepted."""
-    ticket = await x.services.cache.ticket(ref)
+async def vouched_bypass(x: Exchange, note: Ref, ttl: float, why: Reason) -> Reply:
+    """A bypass that lets upstream judge a caller nobody knows yet, and notes that it accepted."""
+    ticket = await x.services.cache.ticket(note)
     reply = await bypass(x, why)
     # RFC 7662 §2.2: a service may say no with 200.
     no = isinstance(reply.body, bytes) and denies(parse(reply.body))
-    note = None if no else vouch(x, identity, reply.status, ttl)
-    if note is not None:
-        await x.services.cache.fill(ref, note, ticket)
+    accepted = None if no else vouch(x, note, reply.status, ttl)
+    if accepted is not None:
+        await x.services.cache.fill(note, accepted, ticket)
     return reply

@@ -61,9 +61,9 @@ async def posted(x: Exchange, action: Introspect) -> Reply:
         if isinstance(own, Identity):
             # Their own token was good once. Is it still somebody's?
             caller = await judged(x, own)
-            if caller.vouch is not None and caller.note is not None:
+            if caller.note is not None:
                 ttl, why = action.caller_ttl, Reason.CALLER_UNKNOWN
-                return asking.heard(await vouched_bypass(x, own, ttl, caller.note, why))
+                return asking.heard(await vouched_bypass(x, caller.note, ttl, why))
             if caller.denied is not None:
                 return await asking.passed(Reason.CALLER_UNKNOWN)
     if not (asking.known or action.opaque) and request_directives(x.request.headers).only_if_cached:
@@ -137,7 +137,7 @@ class _Asking:
         if revoked is Reason.TOKEN_REVOKED:
             return await self._bad()
         if revoked is not None:
-            return self.heard(await vouched_bypass(x, identity, self.view.ttl, good_ref(identity), revoked))
+            return self.heard(await vouched_bypass(x, good_ref(identity), self.view.ttl, revoked))
         askers = x.services.askers
         trusted = askers.accepted(self.scope, self.asked) and not askers.refused(self.about_name)
         match self.action.answer:

@@ -46,10 +46,10 @@ async def resource(x: Exchange, rule: Resource, unkeyed: Reason | None) -> Reply
         # Only the origin can tell (RFC 9110 §13.1.1).
         return await bypass(x, rule, Reason.REQUEST_PRECONDITION)
     caller = await admitted(x)
-    if caller.vouch is not None and caller.note is not None and caller.denied is not None:
+    if caller.note is not None and caller.denied is not None:
         view = x.services.settings.views.get(x.services.user_view)
         ttl = 0.0 if view is None else view.ttl
-        return await vouched_bypass(x, caller.vouch, ttl, caller.note, caller.denied)
+        return await vouched_bypass(x, caller.note, ttl, caller.denied)
     if caller.denied is not None:
         return await bypass(x, rule, caller.denied)
     x.outcome.x_cache = XCache.MISS

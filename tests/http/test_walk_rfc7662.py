@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
@@ -147,7 +148,9 @@ async def test_many_who_ask_about_one_unknown_user_cost_one_call(b: Bench, s: Se
 
     assert ["introspect"] == s.calls
     assert 20 == sum(one.json()["active"] for one in answers)
-    assert [str(n) for n in range(1, 20)] == [one.json().get("jti") for one in answers][1:]
+    # Upstream's own answer to one of them, whichever came first, and each of the others its own.
+    said = [one.json().get("jti") for one in answers]
+    assert {None: 1} | dict.fromkeys({str(n) for n in range(20)} & {*said}, 1) == Counter(said)
 
 
 async def test_a_slow_answer_vouches_for_nobody_after_a_write(b: Bench, s: Service) -> None:
