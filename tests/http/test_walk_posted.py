@@ -334,11 +334,13 @@ async def test_a_no_is_not_kept(b: Bench, s: Service) -> None:
     assert (await ask(b, GOOD)).json()["active"]
 
 
-async def test_an_answer_that_repeats_the_token_is_not_kept(b: Bench, s: Service) -> None:
-    """Raw tokens are stored nowhere."""
-    s.more = {"token_in": GOOD}
+@pytest.mark.parametrize("repeated", [GOOD, "s3cret-of-a-client"])
+async def test_an_answer_that_repeats_the_token_is_not_kept(b: Bench, s: Service, repeated: str) -> None:
+    """Raw tokens are stored nowhere, nor what in the form proves who is asking."""
+    s.more = {"said": repeated}
+    form = f"token={GOOD}&client_id=app&client_secret=s3cret-of-a-client"
     for _ in range(2):
-        answer = await ask(b, GOOD, target="/told")
+        answer = await post(b, "/told", form)
     assert ("MISS", "credentials-reflected") == outcome(answer)[1:]
 
 
