@@ -119,6 +119,10 @@ class Recovery:
                 self.replaced()
             if run_id and not self.run_id:
                 await self._meet(run_id)
+            elif not (run_id or self.met.is_set()):
+                _log.warning(
+                    "Redis may not be asked INFO here: that it came back with old data goes unnoticed"
+                )
             self.run_id = run_id or self.run_id
             self.met.set()
             if self.breaker.open:

@@ -230,6 +230,21 @@ async def test_a_server_that_does_not_say_which_it_is_is_not_asked(
     await newcomer.store.close()
 
 
+async def test_a_server_that_may_not_be_asked_is_used_with_a_warning(
+    server: Valkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Many an account has no INFO."""
+    server.ask("ACL", "SETUSER", "default", "-info")
+    replica = Replica(server)
+    await replica.put(replica.entry())
+    assert b"{}" == await replica.body(ID)
+    await replica.store.recovery.probe()
+    assert [
+        "Redis may not be asked INFO here: that it came back with old data goes unnoticed"
+    ] == caplog.messages
+    await replica.store.close()
+
+
 async def test_another_process_is_distrusted_with_its_greeting(replica: Replica) -> None:
     """A request that comes right behind may use the new connection: none is to reach it."""
 
