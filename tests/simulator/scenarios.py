@@ -35,8 +35,11 @@ WRITER = Actor("writer", "A", act.updates("1"))
 QUIET = Actor("writer", "A", act.updates("1", quiet=True))
 OTHER = Actor("other writer", "B", act.updates("1"))
 RENAMER = Actor("renamer", "A", act.renames("1", "b@x"))
+SOMEBODYS = Actor("writer", "A", act.updates_somebody("1"))
 CREATOR = Actor("creator", "A", act.creates("2", "b@x"))
-WARM = _reads("warm", "B", ID)
+WARM, WARM_BOTH = _reads("warm", "B", ID), _reads("warm", "B", ID, OLD)
+DEATH = _world("death", act.dies("A"))
+LATER = (_waits_and_reads("one", "B", FENCE_OVER, ID), _waits_and_reads("two", "B", FENCE_OVER, OLD))
 
 SMALL = (
     Scenario("a fill and a write", (_reads("reader", "A", ID), WRITER)),
@@ -118,17 +121,16 @@ LARGE = (
         "a writer dies",
         (
             WRITER,
-            _world("death", act.dies("A")),
-            _waits_and_reads("one", "B", FENCE_OVER, ID),
-            _waits_and_reads("two", "B", FENCE_OVER, OLD),
+            DEATH,
+            *LATER,
         ),
-        warm=(_reads("warm", "B", ID, OLD),),
+        warm=(WARM_BOTH,),
     ),
     Scenario(
         "who takes a name from another dies",
         (
             Actor("writer", "A", act.takes_over("1", "b@x")),
-            _world("death", act.dies("A")),
+            DEATH,
             _waits_and_reads("one", "B", FENCE_OVER, OTHER_ID),
             _waits_and_reads("two", "B", FENCE_OVER, NEW, ID),
         ),
@@ -139,19 +141,18 @@ LARGE = (
     Scenario(
         "a writer of nobody knows whom dies",
         (
-            Actor("writer", "A", act.updates_somebody("1")),
-            _world("death", act.dies("A")),
-            _waits_and_reads("one", "B", FENCE_OVER, ID),
-            _waits_and_reads("two", "B", FENCE_OVER, OLD),
+            SOMEBODYS,
+            DEATH,
+            *LATER,
         ),
-        warm=(_reads("warm", "B", ID, OLD),),
+        warm=(WARM_BOTH,),
     ),
     Scenario(
         "one of two writers of nobody knows whom ends",
         (
-            Actor("writer", "A", act.updates_somebody("1")),
+            SOMEBODYS,
             Actor("other writer", "A", act.updates_somebody("2")),
-            _world("death", act.dies("A")),
+            DEATH,
             _waits_and_reads("one", "B", FENCE_OVER, ID, OTHER_ID),
         ),
         warm=(_reads("warm", "B", ID, OTHER_ID),),
@@ -160,8 +161,8 @@ LARGE = (
     Scenario(
         "the note of a dead writer is lost",
         (
-            Actor("writer", "A", act.updates_somebody("1")),
-            _world("death", act.dies("A")),
+            SOMEBODYS,
+            DEATH,
             _world("maxmemory", act.throws_out("user:members")),
             _waits_and_reads("one", "B", FENCE_OVER, ID),
         ),
@@ -170,8 +171,8 @@ LARGE = (
     Scenario(
         "who takes over dies as well",
         (
-            Actor("writer", "A", act.updates_somebody("1")),
-            _world("death", act.dies("A")),
+            SOMEBODYS,
+            DEATH,
             _world("another", act.one_by_one(act.waits(30.0), act.dies("B"))),
             _waits_and_reads("one", "C", TAKEN_OVER, ID),
         ),
@@ -183,10 +184,9 @@ LARGE = (
         (
             Actor("writer", "A", act.one_by_one(act.updates_somebody("1"), act.reads(*ID))),
             _world("frost", act.freezes("A", FENCE_OVER)),
-            _waits_and_reads("one", "B", FENCE_OVER, ID),
-            _waits_and_reads("two", "B", FENCE_OVER, OLD),
+            *LATER,
         ),
-        warm=(_reads("warm", "B", ID, OLD),),
+        warm=(WARM_BOTH,),
     ),
     Scenario(
         "a replica freezes",
