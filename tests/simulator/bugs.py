@@ -183,6 +183,24 @@ async def _forgotten(self: Recovery) -> None:
     self.breaker.close()
 
 
+@contextmanager
+def _untold_on_return() -> Iterator[None]:
+    deliver, up = Bracket._deliver, Bracket._raise
+
+    def returning(self: Bracket) -> bool:
+        return self.recovery.down and not self.recovery.deaf
+
+    async def delivers(self: Bracket, batch: Batch, fence: Fence) -> Evicted:
+        return self.memory.drop_batch(batch) if returning(self) else await deliver(self, batch, fence)
+
+    async def raises(self: Bracket, fence: Fence) -> None:
+        if not returning(self):
+            await up(self, fence)
+
+    with patch.object(Bracket, "_deliver", delivers), patch.object(Bracket, "_raise", raises):
+        yield
+
+
 async def _no_fence(
     self: RedisWrites, fence: Fence, *told: Any, seconds: float = 0.0
 ) -> tuple[list[Any], frozenset[str]]:
@@ -355,6 +373,13 @@ BUGS = (
         0,
         1,
         _instead(Recovery, "_return", _forgotten),
+    ),
+    Bug(
+        "a write during the return is not told",
+        "a write while Redis comes back",
+        4,
+        5,
+        _untold_on_return,
     ),
     Bug(
         "that a token ends is said once the write was done",

@@ -323,6 +323,17 @@ LARGE = (
         promise="converges",
         early=3,
     ),
+    Scenario(
+        "a write while Redis comes back",
+        (
+            Actor("writer", "A", act.one_by_one(act.waits(3.0), act.updates("1"))),
+            _world("loss", act.loses(3.0)),
+            _waits_and_reads("one", "A", 3.0, ID, OLD),
+            _waits_and_reads("two", "B", 3.0, ID, OLD, ID),
+        ),
+        warm=(WARM,),
+        promise="converges",
+    ),
 )
 
 SMALL += tokenworlds.SMALL
