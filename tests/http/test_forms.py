@@ -28,7 +28,7 @@ USERS = range(1, 31)
 async def crowded(valkey: Valkey, **more: Any) -> AsyncIterator[Bench]:
     """A proxy whose memory has room for two of thirty users, all of whom are in Redis."""
     env = {"MEMORY_CACHE_ENTRIES": "2", **more.pop("env", {})}
-    async with bench(redis=valkey.url, env=env, lease=60.0, **more) as at:
+    async with bench(redis=valkey.url, env=env, lease=30.0, **more) as at:
         await store(at)._feed.proven()
         await asyncio.gather(*(at.get(f"/users/{user}") for user in USERS))
         yield at

@@ -83,7 +83,7 @@ async def _f(tmp_path: Path) -> AsyncIterator[Fleet]:
             path = tmp_path / str(n)
             path.mkdir()
             started = bench(
-                redis=valkey.url, lease=60.0, upstream=service.app(), routes=ROUTES, tmp_path=path
+                redis=valkey.url, lease=30.0, upstream=service.app(), routes=ROUTES, tmp_path=path
             )
             replicas.append(await stack.enter_async_context(started))
         yield Fleet(service, valkey, replicas)
