@@ -257,7 +257,7 @@ def observers(*each: Callable[[Outcome], None]) -> Callable[[Outcome], None]:
         for one in each:
             one(outcome)
 
-    return observe
+    return each[0] if len(each) == 1 else observe
 
 
 @asynccontextmanager

@@ -209,9 +209,10 @@ class Client(Duplex):
     def _walk(self, head: bytes) -> None:
         self._disarm()
         self._head = head
+        passages = self._host.passages
         # A client that does not read is waited for by the walk.
-        if not (self._stuck or self.waiting.full):
-            passage = self._host.passage(self, head, self._buffer)
+        if passages is not None and not (self._stuck or self.waiting.full):
+            passage = passages.begin(self, head, self._buffer)
             if passage is not None:
                 self._task, self._abandonable = passage, passage.abandonable
                 self._buffer = self._buffer[len(passage.content) :]
@@ -257,10 +258,20 @@ class Client(Duplex):
         return self._task
 
     def passed(self, *, keep_alive: bool) -> None:
-        """The answer to the request in hand was written."""
+        """The answer is out; what is left of the request's body is taken and thrown away."""
         self._task = None
-        if not self.gone:
-            self._after(keep_alive=keep_alive)
+        if self.gone:
+            return
+        body = self.body
+        if not keep_alive or self.ending or (body is not None and body.error is not None):
+            self.close()
+        elif body is not None and not body.complete:
+            body.throw_away()
+            self._arm(LINGER, self.close)
+        else:
+            self.resume()
+            self._next()
+            self._hold_back()
 
     async def _serve(self, request: Request, walk: Walk | None, *, keep_alive: bool) -> None:
         try:
@@ -279,19 +290,6 @@ class Client(Duplex):
         finally:
             self._task = None
         self.passed(keep_alive=keep_alive)
-
-    def _after(self, *, keep_alive: bool) -> None:
-        """The answer is out; what is left of the request's body is taken and thrown away."""
-        body = self.body
-        if not keep_alive or self.ending or (body is not None and body.error is not None):
-            self.close()
-        elif body is not None and not body.complete:
-            body.throw_away()
-            self._arm(LINGER, self.close)
-        else:
-            self.resume()
-            self._next()
-            self._hold_back()
 
     def _late(self) -> None:
         self._host.refuse(self, ClientError(408, "request-timeout", "The request's head stopped coming."))

@@ -24,7 +24,7 @@ from proxy.core.replies import finished
 from proxy.fastpath import Replays
 from proxy.hints import Hints
 from proxy.host import Overloaded
-from proxy.passage import Passage, Passages, Walk
+from proxy.passage import Passages, Walk
 from proxy.requestbody import RequestBody
 from proxy.waiting import Waiting
 
@@ -75,6 +75,8 @@ class Line:
         self.edge = edge
         self.replays = replays
         self.passages = passages
+        if passages is not None:
+            passages.line = self
         self.busy = 0
         self._ended: asyncio.Event | None = None
 
@@ -103,7 +105,8 @@ class EdgeServer:
     def follow(self, line: Line) -> None:
         """Every request from now on goes there, also on the connections there are."""
         self._line = line
-        self.replays, self.limits, self.edge = line.replays, line.limits, line.edge
+        self.replays, self.passages = line.replays, line.passages
+        self.limits, self.edge = line.limits, line.edge
         self.waiting.limit = line.limits.memory
         for client in self.connections:
             client.trusted = line.edge.trusts(client.peer)
@@ -190,13 +193,6 @@ class EdgeServer:
                 request.interim.close()
         keep_alive = keep_alive and not client.ending
         return await answer.send(client, reply, request.method, request.http_version, keep_alive=keep_alive)
-
-    def passage(self, client: Client, head: bytes, ahead: bytes) -> Passage | None:
-        """Passes the request on, if it can be done without a walk; `ahead` came behind its head."""
-        line = self._line
-        passage = None if line.passages is None else line.passages.begin(client, head, ahead, line.left)
-        line.busy += passage is not None
-        return passage
 
     def no_tls(self, code: str) -> None:
         """A client got no TLS, so it can get no answer; `code` is OpenSSL's, such as NO_SHARED_CIPHER."""

@@ -8,7 +8,7 @@ from proxy.core.edgesettings import EdgeSettings, LimitSettings
 from proxy.core.errors import ClientError
 from proxy.core.model import Request
 from proxy.fastpath import Replays
-from proxy.passage import Passage, Walk
+from proxy.passage import Passages, Walk
 from proxy.waiting import Waiting
 
 Client = TypeVar("Client", contravariant=True)
@@ -20,6 +20,7 @@ class Host(Protocol[Client]):
     limits: LimitSettings
     edge: EdgeSettings
     replays: Replays | None
+    passages: Passages | None
     waiting: Waiting
 
     def opened(self, client: Client) -> bool:
@@ -32,10 +33,6 @@ class Host(Protocol[Client]):
 
     async def serve(self, client: Client, request: Request, walk: Walk | None, *, keep_alive: bool) -> bool:
         """Answers; whether the connection may go on. Raises ConnectionError where the client is gone."""
-        ...
-
-    def passage(self, client: Client, head: bytes, ahead: bytes) -> Passage | None:
-        """Passes the request on, if it can be done without a walk; `ahead` came behind its head."""
         ...
 
     def refuse(self, client: Client, error: ClientError) -> None:

@@ -57,8 +57,20 @@ class Passenger(Source, Protocol):
         ...
 
 
+class Counting(Protocol):
+    """Who has requests in hand, and is to know when the last one has ended."""
+
+    busy: int
+
+    def left(self) -> None:
+        """One request has ended."""
+        ...
+
+
 class Passages:
-    """Begins them; `date` gives the text of this second's Date."""
+    """Begins them, for a `line`; `date` gives the text of this second's Date."""
+
+    line: Counting
 
     def __init__(self, pipeline: Pipeline, upstream: HttpUpstream, date: Callable[[], bytes]) -> None:
         self.pipeline = pipeline
@@ -76,10 +88,8 @@ class Passages:
         # Clients, and names of the service, are few, and stay the same from one request to the next.
         self._added = lru_cache(maxsize=1024)(self._make_added)
 
-    def begin(
-        self, client: Passenger, data: bytes, ahead: bytes, ended: Callable[[], None]
-    ) -> Passage | None:
-        """Sends the request whose head is `data`; None: it is to be walked. `ended` is told of its end.
+    def begin(self, client: Passenger, data: bytes, ahead: bytes) -> Passage | None:
+        """Sends the request whose head is `data`; None: it is to be walked.
 
         `ahead` is what has come behind the head; the passage's `content` is taken of it.
         """
@@ -97,10 +107,11 @@ class Passages:
             return None
         content = ahead[:length]
         added = self._added(client.peer, client.scheme, plain.host)
-        passage = Passage(self, client, connection, data, plain, content, found, ended)
+        passage = Passage(self, client, connection, data, plain, content, found)
         connection.receiver = passage
         connection.transport.write(b"%b%b\r\n%b" % (plain.head, added, content))
         connection.arm(self.upstream.until_head, "did not answer in time")
+        self.line.busy += 1
         return passage
 
     def _make_added(self, peer: str | None, scheme: str, host: bytes) -> bytes:
@@ -118,7 +129,6 @@ class Passage:
         "_client",
         "_connection",
         "_data",
-        "_ended",
         "_found",
         "_owner",
         "_plain",
@@ -134,7 +144,6 @@ class Passage:
         plain: Plain,
         content: bytes,
         found: tuple[str, Reason],
-        ended: Callable[[], None],
     ) -> None:
         self._began = perf_counter()
         self._owner = owner
@@ -144,7 +153,6 @@ class Passage:
         self._plain = plain
         self.content = content
         self._found = found
-        self._ended = ended
 
     @property
     def abandonable(self) -> bool:
@@ -164,7 +172,7 @@ class Passage:
         outcome = self._outcome()
         outcome.status = outcome.upstream_status = answer.status
         owner.pipeline.observe(outcome)
-        self._ended()
+        owner.line.left()
         keep_alive = not client.ending
         if not client.gone and client.transport is not None:
             client.transport.write(self._answered(answer, keep_alive=keep_alive))
@@ -178,8 +186,10 @@ class Passage:
         """The client is gone, and nobody wants the answer."""
         self._connection.receiver = None
         self._owner.upstream.give_back(self._connection, reusable=False)
-        self._owner.pipeline.observe(self._outcome())
-        self._ended()
+        outcome = self._outcome()
+        outcome.status = 499  # as the walk calls it
+        self._owner.pipeline.observe(outcome)
+        self._owner.line.left()
 
     def _outcome(self) -> Outcome:
         route, reason = self._found
@@ -216,7 +226,7 @@ class Passage:
         async def walk(request: Request) -> Reply:
             return await owner.pipeline.told(outcome, self._began, send(services, request, outcome))
 
-        client.walk(request, walk, keep_alive=True).add_done_callback(lambda _: self._ended())
+        client.walk(request, walk, keep_alive=True).add_done_callback(lambda _: owner.line.left())
         if data:
             connection.data_received(data)
 

@@ -51,6 +51,9 @@ class HttpUpstream:
         self._pool: Pool[Connection] = Pool(
             self._dialer.dial, limit=settings.max_connections, patience=settings.connect_timeout
         )
+        # For a request that is written as it came: a connection that lies idle, if there is one, and its end.
+        self.lend = _no_connection if self._replace_host else self._pool.take
+        self.give_back = self._pool.release
 
     async def send(self, request: Request) -> Reply:
         """The answer, once its head has arrived; content that is complete by then comes as bytes.
@@ -77,14 +80,6 @@ class HttpUpstream:
     def figures(self) -> dict[str, int]:
         """The connections, see Pool."""
         return self._pool.figures
-
-    def lend(self) -> Connection | None:
-        """A connection that lies idle, for a request that is written as it came; None: there is none."""
-        return None if self._replace_host else self._pool.take()
-
-    def give_back(self, connection: Connection, *, reusable: bool) -> None:
-        """It was lent."""
-        self._pool.release(connection, reusable=reusable)
 
     def resumed(self, connection: Connection, answer: asyncio.Future[Head]) -> Resumed:
         """For a request that went out on a connection that was lent, and its answer to come."""
@@ -194,6 +189,10 @@ class HttpUpstream:
             connection.fail(error)
         finally:
             when_broken(None)
+
+
+def _no_connection() -> Connection | None:
+    return None
 
 
 class Resumed:

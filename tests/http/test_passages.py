@@ -73,15 +73,14 @@ async def proxied(
     async with origin(OK, *answers) as at:
         env = {"ROUTES_FILE": str(file), "UPSTREAM_URL": at.url, "ADMIN_LISTEN": "127.0.0.1:1", **environ}
         async with compose(load(env)) as app:
-            line = app.server._line
-            began, line.passages = line.passages, None
+            began, app.server.passages = app.server.passages, None
             server = await asyncio.get_running_loop().create_server(app.server, "127.0.0.1", 0)
             place = server.sockets[0].getsockname()[:2]
             reader, writer = await asyncio.open_connection(*place)
             proxy = At(app, at, place, reader, writer)
             try:
                 assert (await proxy.ask(GET)).endswith(b"ok")
-                line.passages = began if passages else None
+                app.server.passages = began if passages else None
                 at.heads.clear()
                 at.bodies.clear()
                 yield proxy
@@ -401,7 +400,7 @@ async def test_a_deadline_ends_with_the_answer(tmp_path: Path, taken: list[str])
     """The next one on that connection may be an upload, which takes its time."""
     async with proxied(tmp_path) as at:
         await at.ask(GET)
-        idle = at.app.server._line.passages.upstream._pool._idle
+        idle = at.app.server.passages.upstream._pool._idle
         assert (["whole"], [0.0]) == (taken, [connection._deadline.due for connection, _ in idle])
 
 
@@ -457,7 +456,7 @@ async def test_no_answer_in_time_is_a_504(
 ) -> None:
     async with proxied(tmp_path) as at:
         at.origin.silent = True
-        monkeypatch.setattr(at.app.server._line.passages.upstream, "until_head", 0.05)
+        monkeypatch.setattr(at.app.server.passages.upstream, "until_head", 0.05)
         assert (await at.ask(GET)).startswith(b"HTTP/1.1 504 ")
         stats = at.app.telemetry.stats()
         assert ["carried"] == taken
@@ -473,9 +472,13 @@ async def test_an_answer_in_parts_is_carried_on(tmp_path: Path, taken: list[str]
         assert (["carried"], True) == (taken, b"Content-Length: 4" in head)
 
 
-async def test_a_client_that_goes_away_takes_a_read_along(tmp_path: Path) -> None:
-    """Upstream's connection is closed, and the request is observed."""
-    async with proxied(tmp_path) as at:
+@pytest.mark.parametrize("passages", [True, False])
+async def test_a_client_that_goes_away_takes_a_read_along(
+    passages: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Upstream's connection is closed, and the request is observed, as it is on a walk."""
+    caplog.set_level(logging.INFO, "proxy.request")
+    async with proxied(tmp_path, passages=passages) as at:
         at.origin.silent = True
         at.origin.arrived.clear()
         at.writer.write(GET)
@@ -485,6 +488,8 @@ async def test_a_client_that_goes_away_takes_a_read_along(tmp_path: Path) -> Non
             await at.origin.gone.wait()
         await until(lambda: at.app.telemetry.stats()["requests"]["pass"] == 2)
         assert 0 == at.app.server._line.busy
+    told = [vars(record) for record in caplog.records if record.name == "proxy.request"][-1]
+    assert (499, "no-route", True) == (told["status"], told["reason"], told["upstream_ms"] > 0)
 
 
 @pytest.fixture
