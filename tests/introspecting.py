@@ -89,7 +89,8 @@ class Service:
         if caller is None:
             return web.json_response({"error": "invalid_client"}, status=401)
         number = _user_of(str(form.get("token", "")))
-        return web.json_response({"id": number, "username": f"u{number}", "is_active": number in self.active})
+        told = {"id": number, "username": f"u{number}", "is_active": number in self.active, **self.more}
+        return web.json_response(told)
 
     async def asset(self, _: web.Request) -> web.Response:
         """Something that may be kept."""

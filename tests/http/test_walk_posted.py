@@ -163,6 +163,27 @@ async def test_a_view_for_callers(b: Bench, s: Service) -> None:
     assert 2 == len(s.asked)
 
 
+async def test_somebody_elses_user_is_no_answer(b: Bench, s: Service) -> None:
+    """What is made here would show the token's."""
+    s.more = {"id": 6}
+    await b.get("/users/5")
+    for _ in range(2):
+        assert ("BYPASS", "caller-unknown") == outcome(await ask(b, GOOD, target="/shown"))[1:]
+
+
+async def test_a_refusal_is_one_of_all_tokens(b: Bench, s: Service) -> None:
+    """Who is answered again about one kind of token was not answered about the others since."""
+    await b.get("/users/5")
+    one, other = token_for(5, aud="a"), token_for(5, aud="b")
+    assert ["BYPASS", "HIT"] == [(await ask(b, one)).x_cache for _ in range(2)]
+    secret, s.secret = s.secret, "another"
+    assert 401 == (await ask(b, token_for(6, aud="a"))).status
+    s.secret = secret
+    await ask(b, other)
+
+    assert "HIT" != (await ask(b, one)).x_cache
+
+
 async def test_an_audience_that_the_caller_may_not_see(b: Bench, s: Service) -> None:
     """Upstream's word on tokens of one audience says nothing of those of another, nor does one issuer's."""
     await ask(b, token_for(5, aud="a"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -85,6 +86,25 @@ async def test_a_logged_out_token_is_refused_in_its_other_spelling() -> None:
         await trusting.ask("POST", "/auth/logout", token=token)
         for one in (f"{token}=", token):
             assert (401, "token-revoked") == await state(trusting, one)
+
+
+async def test_a_logout_holds_for_as_long_as_the_token_would(tmp_path: Path) -> None:
+    """Beyond its exp, where the settings give tokens a while longer."""
+    with Valkey() as valkey:
+        routes = """version: 1
+views: {users: {ttl: 60s}}
+tokens: {secret_env: JWT_SECRET, leeway: 60s}
+routes:
+  - {match: "GET /auth/me", introspect: {answer: view, view: users}}
+  - {match: "POST /auth/logout", write: {revoke: token}}
+"""
+        started = bench(redis=valkey.url, upstream=Trusting().app(), routes=routes, tmp_path=tmp_path)
+        async with started as b:
+            token = token_for(5, exp=int(time.time()) - 10)
+            assert 200 == (await state(b, token))[0]
+            await b.ask("POST", "/auth/logout", token=token)
+            assert (401, "token-revoked") == await state(b, token)
+            assert 45_000 < valkey.ask("PTTL", f"user:token:{token_hash(token)}") <= 50_000
 
 
 async def test_a_revoked_token_opens_no_shared_copy(b: Bench) -> None:
