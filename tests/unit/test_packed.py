@@ -34,6 +34,11 @@ ENTRIES = st.builds(
 @given(entry=ENTRIES)
 def test_what_was_packed_comes_out_again(entry: Entry) -> None:
     assert entry == codec.decode(codec.encode(entry))
+    copy = codec.peek(codec.encode(entry))
+    assert copy is not None
+    for name in (*packed._KEYS, "badge", "0"):
+        assert copy.proves(name, entry.keys.get(name, "-")) is (name in entry.keys)
+        assert not copy.proves(name, "another value")
 
 
 @pytest.mark.parametrize("code", [-1, 99, 10**9])
