@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -84,21 +85,21 @@ def told(proxy: Proxy) -> Iterator[tuple[str, bytes]]:
         yield "/mode", proxy.ask_admin("POST", "/mode", JSON, json.dumps(body)).body
 
 
-def commanded(proxy: Proxy, folder: Path) -> Iterator[bytes]:
+def commanded(proxy: Proxy, folder: Path) -> bytes:
     """What commands print about a running proxy, of what they were not told themselves."""
     (folder / "ids").write_text("7\ncanary-404\n")
-    for command in (
-        ("stats",),
-        ("stats", "--json"),
-        ("evict", "--id", "7"),
-        ("evict", "--email", USER["email"], "--json"),
-        ("explain", "GET", TARGETS[0], "-H", f"Authorization: Bearer {GOOD}"),
+    commands = (
+        ("stats", "--admin", proxy.admin),
+        ("evict", "--email", USER["email"], "--json", "--admin", proxy.admin),
+        ("explain", "GET", TARGETS[0], "-H", f"Authorization: Bearer {GOOD}", "--admin", proxy.admin),
         ("warm", "--ids", str(folder / "ids"), "--proxy", proxy.url, "--routes", str(folder / "routes.yaml")),
-    ):
-        place = () if command[0] == "warm" else ("--admin", proxy.admin)
-        code, out, err = run(*command, *place, environ=environment(**KEYS, JWT_SECRET=SECRET))
-        assert code in (0, 1), (command, err)
-        yield f"{command[0]}\n{out}{err}".encode()
+    )
+    environ = environment(**KEYS, JWT_SECRET=SECRET)
+    with ThreadPoolExecutor() as pool:
+        ended = list(pool.map(lambda words: run(*words, environ=environ), commands))
+    assert {0, 1} >= {code for code, _, _ in ended}, ended
+    assert all(out for _, out, _ in ended), ended
+    return "\n".join(out + err for _, out, err in ended).encode()
 
 
 def first_event(proxy: Proxy) -> bytes:
@@ -145,8 +146,7 @@ def test_no_canary_is_reported(tmp_path: Path, receiver: Receiver) -> None:
         for place, text in told(proxy):
             places[place] = places.get(place, b"") + text
         places["/events"] = first_event(proxy)
-        for text in commanded(proxy, tmp_path):
-            places["commands"] = places.get("commands", b"") + text
+        places["commands"] = commanded(proxy, tmp_path)
         assert valkey.ask("EXISTS", "user:revoke:7")
         places["keys"] = b"\n".join(valkey.ask("KEYS", "*"))
         stats = proxy.ask_admin("GET", "/stats").json()
