@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from proxy import requestbody
 from proxy.client import LINGER
-from proxy.core import incoming, requesthead
+from proxy.core import incoming, requesthead, verbatim
 from proxy.core.chunks import Chunks
 from proxy.core.edgesettings import LimitSettings
 from proxy.core.headers import Headers
@@ -284,7 +284,7 @@ def origin_form(target: bytes) -> bytes:
 async def probe(sent: bytes, cut: int) -> None:
     """Raises AssertionError where what reaches the origin is not what both judges read in the same bytes."""
     limits = LimitSettings(head_timeout=0.05, body_timeout=0.05, idle_timeout=0.05)
-    async with origin() as at, edge(at, limits=limits) as place:
+    async with origin() as at, edge(at, limits=limits, passing=True) as place:
         said = await throw(place, sent, cut)
         seen = arrived(at)
     judge = await judged(sent)
@@ -336,9 +336,19 @@ class Lax(Chunks):
         return end or -1
 
 
+def _of(pattern: re.Pattern[bytes], was: bytes, becomes: bytes) -> re.Pattern[bytes]:
+    assert was in pattern.pattern
+    return re.compile(pattern.pattern.replace(was, becomes))
+
+
 HOLES: dict[str, tuple[object, str, object]] = {
     "two framings": (incoming, "_framing", either_framing),
     "lenient fields": (requesthead, "FIELDS", re.compile(rb"(?s:.*)")),
+    "lengths that are believed": (
+        verbatim,
+        "_REQUEST",
+        _of(verbatim._REQUEST, rb"(?(4)(?!)) *+(", rb"[^\r]*?("),
+    ),
     "lenient sizes": (requestbody, "Chunks", Lax),
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
@@ -15,14 +16,19 @@ from typing import Any
 
 import pytest
 
+from proxy.answer import date_now
 from proxy.core.edgesettings import EdgeSettings, LimitSettings, XForwarded
 from proxy.core.errors import ProxyError
 from proxy.core.forwarding import forwarded, returned
 from proxy.core.model import Reply, Request
 from proxy.core.problems import error_reply
-from proxy.core.settings import TlsSettings, UpstreamSettings
-from proxy.handler import make_server
+from proxy.core.redaction import Redactor
+from proxy.core.settings import Settings, TlsSettings, UpstreamSettings, UserModel
+from proxy.handler import EdgeServer, Line, make_server
+from proxy.passage import Passages
+from proxy.pipeline import Pipeline
 from proxy.sockets import tls
+from proxy.steps.exchange import Services
 from proxy.upstream import HttpUpstream
 from tests.certificates import make_certificate
 from tests.origin import OK, Origin, origin
@@ -35,26 +41,46 @@ async def edge(
     rules: EdgeSettings | None = None,
     limits: LimitSettings | None = None,
     context: ssl.SSLContext | None = None,
+    passing: bool = False,
     **settings: Any,
 ) -> AsyncIterator[tuple[str, int]]:
-    """A server that forwards everything to the origin: the two edges and nothing between."""
-    upstream = HttpUpstream(UpstreamSettings(url=at.url, **settings))
+    """A server that forwards everything to the origin: the two edges and nothing between.
+
+    `passing`: without a walk, wherever that can be; a connection to the origin lies idle for it.
+    """
+    where = UpstreamSettings(url=at.url, **settings)
+    rules, limits, upstream = rules or EdgeSettings(), limits or LimitSettings(), HttpUpstream(where)
 
     async def walk(request: Request) -> Reply:
         try:
-            reply = await upstream.send(forwarded(request, fill=False, rules=rules or EdgeSettings()))
+            reply = await upstream.send(forwarded(request, fill=False, rules=rules))
         except ProxyError as error:
             return error_reply(error)
         return Reply(reply.status, reply.reason, returned(reply.headers, "1.1"), reply.body)
 
+    passages = None
+    if passing:
+        passages = Passages(_nothing_between(upstream, where, rules, limits), upstream, date_now)
+        upstream.give_back((await upstream._pool.acquire())[0], reusable=True)
     server = await asyncio.get_running_loop().create_server(
-        make_server(walk, limits, rules), "127.0.0.1", 0, ssl=context
+        EdgeServer(Line(walk, limits, rules, None, passages=passages)), "127.0.0.1", 0, ssl=context
     )
     try:
         yield server.sockets[0].getsockname()[:2]
     finally:
         server.close()
         await upstream.close()
+
+
+def _nothing_between(
+    upstream: HttpUpstream, where: UpstreamSettings, rules: EdgeSettings, limits: LimitSettings
+) -> Pipeline:
+    settings = Settings(
+        upstream=where, user=UserModel(), views={}, tokens=None, routes=(), edge=rules, limits=limits
+    )
+    nobody: Any = None
+    services = Services(settings, nobody, upstream, None, Redactor(), user_view="", now=time.time)
+    return Pipeline(services, lambda outcome: None)
 
 
 async def raw(place: tuple[str, int], sent: bytes, *, until: bytes | None = None) -> bytes:
