@@ -439,6 +439,16 @@ async def test_a_proof_that_is_good_once_is_not_taken_twice(
     assert 3 == len(s.asked)
 
 
+async def test_a_token_without_the_scope_is_upstreams(s: Service, tmp_path: Path) -> None:
+    """What is less than a route requires is not bad: what to say of it the service knows."""
+    routes = ROUTES.replace("rfc7662, view: users}}\n", "rfc7662, view: users}, require: {scope: read}}\n", 1)
+    async with bench(routes=routes, tmp_path=tmp_path, upstream=s.app()) as b:
+        await b.get("/users/5")
+        seen = [outcome(await ask(b, token_for(5, scope=one)))[1:] for one in ("read", "read", "", "write")]
+
+    assert [("BYPASS", "caller-unknown"), ("HIT", ""), *[("BYPASS", "token-scope")] * 2] == seen
+
+
 async def test_another_name_for_the_token(s: Service, tmp_path: Path) -> None:
     """`form` says which parameter it is; what else is called a token says who asks."""
     routes = ROUTES.replace('POST /told", introspect: {', 'POST /told", introspect: {form: access_token, ')

@@ -67,5 +67,7 @@ def test_they_are_bounded() -> None:
     for name in ("d", "e", "f"):
         askers.refuse(name, 100.0)
     assert [False, True, True] == [askers.refused(name) for name in ("d", "e", "f")]
-    # Strangers push nobody out.
+    # Strangers push nobody out, nor do acceptances of no time.
+    askers.accept("g", 100.0, 0.0)
+    assert [True, True] == [askers.accepted(name, 101.0) for name in ("a", "c")]
     assert "Askers(2 accepted, 2 refused)" == repr(askers)
