@@ -17,12 +17,12 @@ from proxy.cache import open_users
 from proxy.core.errors import StoreError
 from proxy.core.model import Absent, Batch, Entry, Evicted, Found, Looked, Reason, Ref, Tier
 from proxy.core.settings import RedisSettings
-from proxy.renewal import MEMBERS, UNLISTED
+from proxy.renewal import MEMBERS
 from proxy.store.fences import new_fence
 from proxy.store.tiered import TieredStore
 from proxy.store.writes import MET
 from tests.contract.kit import Clock, Kit, by, until
-from tests.valkey import Valkey
+from tests.valkey import Valkey, known
 
 ID = by("id", "42")
 EMAIL = by("email", "u42@x")
@@ -96,11 +96,9 @@ async def joined(url: str, count: int, *, reject: bool = False) -> AsyncIterator
 
 @pytest.fixture
 async def replicas(valkey: Valkey) -> AsyncIterator[list[Replica]]:
-    """Three, the first of which is the writer; the table of members is as old as a lease."""
+    """Three, the first of which is the writer; no write waits for those that a lost table may have held."""
+    known(valkey.url)
     async with joined(valkey.url, 3) as started:
-        # Until then every write waits for replicas that a lost table may have held.
-        unlisted = int(valkey.ask("HGET", MEMBERS, UNLISTED)) / 1e6
-        await until(lambda: time.time() > unlisted)
         yield started
 
 
