@@ -8,14 +8,16 @@ from contextlib import asynccontextmanager
 
 from proxy.cache import UserCache
 from proxy.core.model import Absent, Batch, Found, Ref, Tier
-from tests.valkey import patient
+from tests.valkey import known, patient
 
 USER = {"id": 42, "email": "ada@example.com", "username": "ada", "phone": "+4930"}
 
 
 @asynccontextmanager
 async def replicas(url: str, count: int = 2) -> AsyncIterator[list[UserCache]]:
-    """Caches of several processes, all of them listening."""
+    """Caches of several processes, all of them listening, and none waits for a table of members to age."""
+    if url.startswith("unix://"):
+        known(url)
     with patient():
         caches = [UserCache(url, wait_timeout=10.0) for _ in range(count)]
     try:

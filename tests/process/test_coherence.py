@@ -24,7 +24,7 @@ import proxy
 from proxy.feed import DRIFT, LEASE
 from tests.answer import Answer
 from tests.processes import Proxy, Stub, ask, poll
-from tests.valkey import Valkey
+from tests.valkey import Valkey, known
 
 PACKAGED = Path(proxy.__file__).parent
 # Upstream calls that 300 readers of one cold user on three replicas may cost together.
@@ -111,6 +111,7 @@ class World:
 def _world() -> Iterator[World]:
     with ExitStack() as stack:
         valkey = stack.enter_context(Valkey())
+        known(valkey.url)
         stub = stack.enter_context(Stub.start(users=60))
         replicas = [stack.enter_context(Proxy.start(stub.url, redis=valkey.url)) for _ in range(3)]
         world = World(stub, valkey, replicas)
