@@ -284,7 +284,7 @@ def origin_form(target: bytes) -> bytes:
 async def probe(sent: bytes, cut: int) -> None:
     """Raises AssertionError where what reaches the origin is not what both judges read in the same bytes."""
     limits = LimitSettings(head_timeout=0.05, body_timeout=0.05, idle_timeout=0.05)
-    async with origin() as at, edge(at, limits=limits, passing=True) as place:
+    async with origin() as at, edge(at, limits=limits, passing=True, connect_timeout=10) as place:
         said = await throw(place, sent, cut)
         seen = arrived(at)
     judge = await judged(sent)
