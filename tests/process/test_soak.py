@@ -188,7 +188,7 @@ def test_a_replica_that_is_cut_off_later_keeps_back_nothing_of_what_was_over() -
 @pytest.mark.parametrize(
     ("over", "answered", "named", "excused"),
     [
-        pytest.param(3.1, True, (ID,), False, id="it was answered, and shows the address"),
+        pytest.param(3.1, True, (ID,), True, id="its answer shows the address"),
         pytest.param(9.0, True, (ID,), True, id="it was seen, and is answered later"),
         pytest.param(3.1, False, (ID,), True, id="it was never answered"),
         pytest.param(9.0, True, (NEW,), False, id="it names the address"),
@@ -197,7 +197,7 @@ def test_a_replica_that_is_cut_off_later_keeps_back_nothing_of_what_was_over() -
 def test_an_address_that_was_kept_back_is_freed_by_whoever_names_it(
     over: float, answered: bool, named: tuple[Key, ...], excused: bool
 ) -> None:
-    """A later write through another replica, which knows the address by its own request or by its answer."""
+    """A later write through another replica announces what its request names, before it is forwarded."""
     third = wrote(THIRD, 3.0, over, ID, NEW, answered=answered, replica=2, named=named)
     reads = [seen(3.2, THIRD), seen(3.5, None, NEW)]
     verdict = check((*COMMITS[:2], third), reads, [away(1.5, 9.0, 0)])
@@ -210,7 +210,7 @@ def test_an_address_that_was_kept_back_is_freed_by_whoever_names_it(
         pytest.param(ID, True, id="by the old id"),
         pytest.param(NEW, True, id="by an address that the next one does not have"),
         pytest.param(PHONE, False, id="by a number that the next one was given"),
-        pytest.param(NAME, False, id="by a name that an answer has shown since"),
+        pytest.param(NAME, True, id="by a name that an answer has shown since"),
     ],
 )
 def test_a_delete_that_was_kept_back_is_not_told_by_writes_on_the_next_user(key: Key, excused: bool) -> None:
@@ -359,9 +359,9 @@ def test_a_nobody_that_forward_costs() -> None:
             assert (later, later) == (read(new), read(ID))
     windows = [replace(one, replica=0) for one in cut.outages]
     assert (0, {KEPT_BACK: 5}) == told(check(commits, reads, windows))
-    # Had the renames been told of, all of these were too old; had the later write been answered, one of them.
+    # Had the renames been told of, all were too old; had the first later write named the address, one was.
     assert 4 <= told(check(commits, reads, []))[0]
-    commits[2] = replace(commits[2], over=commits[2].begun)
+    commits[2] = replace(commits[2], named=frozenset({OLD}))
     assert (1, {KEPT_BACK: 4}) == told(check(commits, reads, windows))
 
 

@@ -145,21 +145,20 @@ class _Line:
     def missed(self, read: Read) -> list[int]:
         """Which known commits the read should have shown, if it is too old, the latest first.
 
-        Those of the user that it shows; "nobody" misses the one that gave the key away. Of the others, one
-        that names the key would have freed it, and one that was answered, as that shows all keys.
+        Those of the user that it shows; "nobody" misses the one that gave the key away. Others must have
+        freed the key only if their request names it: what an answer shows is not announced where Redis holds
+        nothing older, and the memory of a replica may.
         """
         latest_first = range(len(self.since) - 1, -1, -1)
         if read.version is not None:
             shown = read.version
             newer = takewhile(lambda n: self.commits[n].version > shown, latest_first)
-            return [n for n in newer if self.commits[n].version[0] == shown[0] or self._frees(n, read)]
+            return [n for n in newer if self.commits[n].version[0] == shown[0] or self._names(n, read)]
         has = list(takewhile(lambda n: read.key in self.commits[n].keys, latest_first))
-        return [n for n in has if n == has[-1] or self._frees(n, read)]
+        return [n for n in has if n == has[-1] or self._names(n, read)]
 
-    def _frees(self, number: int, read: Read) -> bool:
-        commit = self.commits[number]
-        told = commit.answered and commit.over < read.begun
-        return read.key in commit.named or (told and read.key in commit.keys)
+    def _names(self, number: int, read: Read) -> bool:
+        return read.key in self.commits[number].named
 
     def absent(self, read: Read, floor: Version) -> Version | None:
         """The first version, from `floor` on, that may have been there and has not the key; None for none."""
