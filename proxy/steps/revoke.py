@@ -40,10 +40,14 @@ def named_tokens(x: Exchange, tee: Tee | None) -> tuple[str, ...]:
 
 
 def _ended(x: Exchange, tee: Tee | None) -> tuple[Identity, ...]:
-    """The tokens that a logout ends: those in its form, or else the caller's own, which asks for it."""
+    """The tokens that a logout ends: those in its form, and the caller's own, unless that asks for others'.
+
+    A service may read the form or not, and may end with a refresh token what else its user holds.
+    """
     named = tuple(filter(None, (ending(x, token) for token in named_tokens(x, tee))))
-    own = None if named else ending(x, carried(x))
-    return named if own is None else (own,)
+    own = ending(x, carried(x))
+    others = named and own is not None and own.user_id not in {one.user_id for one in named}
+    return named if own is None or others else (*named, own)
 
 
 def _content(x: Exchange) -> str:

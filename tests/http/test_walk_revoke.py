@@ -170,6 +170,15 @@ async def test_a_form_names_the_token_that_is_over(length: str) -> None:
             assert 200 == (await state(b, own))[0]
 
 
+async def test_a_form_of_ones_own_ends_both() -> None:
+    """With a refresh token, say: whether a service reads the form or the line, that of the line is over."""
+    async with bench(upstream=Trusting().app()) as b:
+        token, own = token_for(5, jti="refresh"), token_for(5)
+        await post(b, "/auth/logout", f"token={token}", {"Authorization": f"Bearer {own}"})
+
+        assert [(401, "token-revoked")] * 2 == [await state(b, one) for one in (token, own)]
+
+
 async def test_a_form_without_a_good_token_is_about_the_callers() -> None:
     """What a form calls `token` may be anything; and a refused one ends nothing."""
     service = Trusting()
