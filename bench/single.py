@@ -152,8 +152,8 @@ def _median(runs: list[dict[str, float]], key: str) -> float:
 def workers(plain: tuple[str, ...], seconds: float, rounds: int) -> None:
     """Two against one. Where the load has no cores of its own it takes turns with the two workers on both.
 
-    Then nobody sees twice the requests, but how much of the workers' CPU time each takes, and that both work at
-    once: what two cores of their own would give if nothing else is in the way.
+    Then nobody sees twice the requests, but how much of the workers' CPU time each takes, and that both work
+    at once: what two cores of their own would give if nothing else is in the way.
     """
     free = len(os.sched_getaffinity(0)) > 3
     load = Load(plain[:WORKERS_USERS], warm=8)  # each worker is to have seen all of them
