@@ -178,8 +178,8 @@ class Replays:
     def _by_form(self, head: bytes, form: Form, key: bytes) -> bytes | None:
         """A token's first time the form does; one that comes again is walked, and then ready."""
         if self._forms is not None and form[2] is not None and not self._seen.again(key):
-            text = self._forms.answer(head, form)
-            if text is not None:
+            text, worth = self._forms.answer(head, form)
+            if not worth:
                 return text
         self.form = form
         return None

@@ -153,19 +153,21 @@ class Forms:
         rights = self._rights.get(form)
         return None if rights is None else (plain[: plain.find(b"\r\n")], rights, token)
 
-    def answer(self, head: bytes, form: Form) -> bytes | None:
-        """The answer from a copy in memory; None: `ask`."""
+    def answer(self, head: bytes, form: Form) -> tuple[bytes | None, bool]:
+        """The answer from a copy in memory, if there is one, and whether it is worth while to `ask`."""
         target, right = self._sought(head, form)
         opened = None if target is None else self.opened(target, form)
-        entry = None if opened is None else self._judge.found(opened.ref)
-        if target is None or right is None or opened is None or entry is None:
-            return None
+        if target is None or right is None or opened is None:
+            return None, False
+        entry = self._judge.found(opened.ref)
+        if entry is None:
+            return None, True
         text = self.text(opened, entry, Tier.MEMORY)
         if text is not None:
             right.memory.count += 1
             if target.ref is None:
                 self._remember(form[0], target)
-        return text
+        return text, False
 
     def ask(self, head: bytes, form: Form, asker: Asker) -> Glance | None:
         """Looks for the answer, which `asker` is `given` later; None: walk at once."""

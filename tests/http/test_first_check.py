@@ -144,6 +144,19 @@ async def test_a_bad_token_is_the_walks(tmp_path: Path, what: str) -> None:
                 assert b"X-Cache: HIT" not in await c.ask(get("/users/2", bearer(bad)))
 
 
+async def test_a_bad_token_is_judged_once_and_by_the_walk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever sends many of them has no more than that done for it: a signature may be dear."""
+    async with bench(routes=_ROUTES, tmp_path=tmp_path) as at, client(at) as c:
+        await taught(at, c, "/auth/me")
+        verifier, judged = known(at), []
+        verify = verifier.verify
+        monkeypatch.setattr(verifier, "verify", lambda *told: judged.append(told) or verify(*told))
+        await c.ask(get("/auth/me", bearer(BAD_TOKENS["wrong key"])))
+        assert 2 == len(judged)
+
+
 async def test_what_a_route_asks_of_a_token_is_asked_of_each(tmp_path: Path) -> None:
     """A scope, a role, whose it is: one token's right is not the next one's."""
     async with bench(routes=_ROUTES, tmp_path=tmp_path) as at, client(at) as c:
