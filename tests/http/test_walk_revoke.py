@@ -278,6 +278,15 @@ routes: [{match: "POST /auth/logout", write: {revoke: token}}]
         assert [b"user:id:5"] == valkey.ask("KEYS", "user:id:*")
 
 
+async def test_a_writer_that_died_may_have_ended_the_token() -> None:
+    """Its word is there and no fence stands: whether upstream heard of the logout, nobody can tell."""
+    token = token_for(5)
+    with Valkey() as valkey:
+        async with bench(redis=valkey.url, upstream=Trusting().app()) as b:
+            valkey.ask("SET", f"user:token:{token_hash(token)}", "!ra-write", "PX", "60000")
+            assert (401, "token-revoked") == await state(b, token)
+
+
 async def test_what_a_flush_lost_is_told_again() -> None:
     """The replica that took the logout tells Redis again; the other knew it, and a new one finds it there."""
     service = Trusting()

@@ -8,6 +8,7 @@ import pytest
 
 from proxy.config import parse
 from proxy.core.errors import ConfigError
+from proxy.core.model import Reason
 from proxy.core.revoking import (
     RevokingSettings,
     form_holds_password,
@@ -16,6 +17,7 @@ from proxy.core.revoking import (
     tokens_in_form,
 )
 from proxy.store.cutoffs import EVERYBODY, Cutoffs, latest, outdated
+from proxy.store.revocations import Revocations
 
 
 @pytest.mark.parametrize(
@@ -88,6 +90,22 @@ def test_a_form_of_parts(head: bytes, seen: bool) -> None:
     """By the names of its parts; what stands in them is not looked at."""
     body = b"--b\r\n" + head + b'\r\n\r\nname="password"\r\n--b--\r\n'
     assert seen == parts_hold_password(body)
+
+
+def test_a_logout_that_is_forgotten_untold_leaves_no_token_good() -> None:
+    """Beyond the limit nobody here can tell which it was, until it would have ended; Redis tells what it knows."""
+    clock = [100.0]
+    held = Revocations(2, now=lambda: clock[0])
+    for number in range(2):
+        held.add(f"told{number}", 500.0, told=True)
+    held.add("a", 200.0)
+    assert None is held.state("another")
+    for name in ("b", "c"):
+        held.add(name, 900.0)
+
+    assert [Reason.STORE_DOWN, Reason.TOKEN_REVOKED] == [held.state("another"), held.state("c")]
+    clock[0] = 200.0
+    assert None is held.state("another")
 
 
 def test_a_token_of_the_same_second_is_from_before() -> None:
