@@ -97,7 +97,7 @@ class Cutoffs:
             held = self._known.get(one)
             if held is None:
                 continue
-            if held.until <= self._now() and not held.writes:
+            if held.until <= self._now():
                 del self._known[one]
             else:
                 latest = max(latest, held.before)

@@ -93,7 +93,7 @@ def test_a_form_of_parts(head: bytes, seen: bool) -> None:
 
 
 def test_a_logout_that_is_forgotten_untold_leaves_no_token_good() -> None:
-    """Beyond the limit nobody here can tell which it was, until it would have ended; Redis tells what it knows."""
+    """Beyond the limit nobody here can tell which it was; of the others Redis does."""
     clock = [100.0]
     held = Revocations(2, now=lambda: clock[0])
     for number in range(2):
