@@ -7,18 +7,20 @@ from typing import Final
 
 from proxy.core.forwarding import reply_head
 from proxy.core.model import Reply
+from proxy.core.verbatim import any_case
 
 # Longer heads are rare, and hashing them costs what a walk does.
 LONGEST: Final = 4096
 # What names a request and says nothing of its answer: only for logs and traces, here and in the service.
-_TRACES: Final = re.compile(
-    rb"\r\n(?:traceparent|tracestate|x-request-id|x-correlation-id|request-id|b3|x-b3-(?:traceid|spanid|parentspanid"
-    rb"|sampled|flags)|x-amzn-trace-id|x-cloud-trace-context|x-datadog-(?:trace-id|parent-id|sampling-priority|tags)"
-    rb"|uber-trace-id|sentry-trace|baggage):[\t -~]*(?=\r\n)",
-    re.IGNORECASE,
+_NAMES: Final = (
+    *(b"traceparent", b"tracestate", b"x-request-id", b"x-correlation-id", b"request-id", b"x-amzn-trace-id"),
+    *(b"b3", b"x-b3-traceid", b"x-b3-spanid", b"x-b3-parentspanid", b"x-b3-sampled", b"x-b3-flags"),
+    *(b"x-datadog-trace-id", b"x-datadog-parent-id", b"x-datadog-sampling-priority", b"x-datadog-tags"),
+    *(b"x-cloud-trace-context", b"uber-trace-id", b"sentry-trace", b"baggage"),
 )
+_TRACES: Final = re.compile(rb"\r\n(?=[BbRrSsTtUuXx])(?:" + any_case(_NAMES) + rb"):[\t -~]*+(?=\r\n)")
 # Every one of them once: nobody's limit on the number of lines is got round.
-MOST_TRACES: Final = 20
+MOST_TRACES: Final = len(_NAMES)
 _FOLDED: Final = re.compile(rb"\r\n[\t ]")
 # No line of a stored answer holds a NUL.
 HOLE: Final = b"\x00"

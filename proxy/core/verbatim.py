@@ -19,7 +19,7 @@ from proxy.core.headers import HOP_BY_HOP, Headers
 from proxy.core.replyhead import MAX_LINE, MAX_LINES
 
 
-def _any(names: Iterable[bytes]) -> bytes:
+def any_case(names: Iterable[bytes]) -> bytes:
     """A pattern of these lower-case names in any case, which looks at the first letter first."""
     rest: dict[bytes, list[bytes]] = {}
     for name in sorted(names):
@@ -29,7 +29,7 @@ def _any(names: Iterable[bytes]) -> bytes:
 
 # Lines that are more than lines: about this hop, about those before it, or about another request than they
 # stand in.
-_TELLING: Final = _any(
+_TELLING: Final = any_case(
     HOP_BY_HOP
     | CLAIMS
     | OVERRIDE_HEADERS
@@ -57,7 +57,7 @@ _ANSWER: Final = re.compile(
     rb"|[Kk](?i:eep-alive)(:)%b"
     rb")\r\n){0,%d}\r\n"
     % (
-        *(_any(HOP_BY_HOP | {b"content-length", b"date"}), _VALUE, MAX_LENGTH_DIGITS - 1, _VALUE, _VALUE),
+        *(any_case(HOP_BY_HOP | {b"content-length", b"date"}), _VALUE, MAX_LENGTH_DIGITS - 1, _VALUE, _VALUE),
         MAX_LINES,
     )
 )
