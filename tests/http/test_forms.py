@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from proxy.core.errors import StoreError
 from proxy.core.model import Batch, Ref, Tier
 from proxy.store import codec
 from proxy.store.glances import TAKEN_IN
@@ -133,6 +134,16 @@ async def test_the_answer_is_the_walks_byte_for_byte(
             assert _MOVING.sub(rb"\1", walked) == _MOVING.sub(rb"\1", answer), head
 
 
+async def test_a_copy_is_opened_where_copies_are_encrypted(valkey: Valkey, tmp_path: Path) -> None:
+    """And one that was sealed for another place is none."""
+    routes = _ALONE.replace("ACCESS", ", access: anyone") + "encrypt: true\n"
+    env = {"CACHE_ENCRYPT_KEY": "0b" * 32}
+    async with crowded(valkey, routes=routes, tmp_path=tmp_path, env=env) as at, client(at) as c:
+        assert b'"id":1,' in (await slim(at, c, "/users/1")).replace(b" ", b"")
+        valkey.ask("HSET", "user:id:1", place(valkey, 1), valkey.ask("HGET", "user:id:2", place(valkey, 2)))
+        assert b'"id":1,' in (await not_slim(at, c, get("/users/1"))).replace(b" ", b"")
+
+
 async def test_it_is_counted_as_a_hit_in_redis(valkey: Valkey) -> None:
     """By kind, route and tier, and as spared; each once."""
     async with crowded(valkey) as at, client(at) as c:
@@ -251,6 +262,26 @@ async def test_a_fence_of_this_process_is_met_though_redis_lost_it(valkey: Valke
         valkey.ask("HDEL", "user:id:1", "fence")
         assert b"X-Cache: HIT" not in await not_slim(at, c, get("/users/1"))
         await store(at).settle(fence, None)
+
+
+async def test_redis_is_looked_at_only_while_it_is_trusted_and_memory_is_full(valkey: Valkey) -> None:
+    """What it holds may be older than writes that it was not told of: this is asked as the looks are sent."""
+    async with crowded(valkey) as at:
+        glances, memory, told = store(at).glances, store(at).memory, list[Any]()
+        ref = Ref("id", "1", "users")
+        await at.get("/users/29", headers={"Cache-Control": "max-age=200"})
+        await at.get("/users/30", headers={"Cache-Control": "max-age=200"})
+        for end in (None, lambda: store(at).recovery.failed(StoreError("lost"), write=True)):
+            glances._turn = 0
+            assert glances.ask(ref, told.append) is not None
+            assert None is glances.ask(Ref("id", "\u00e9", "users"), told.append)
+            if end is not None:
+                end()
+            await until(lambda: told)
+            assert (told.pop() is None) is (end is not None)
+        store(at).recovery.breaker.close()
+        memory.drop((), everything=True)
+        assert None is glances.ask(ref, told.append)
 
 
 async def test_an_alias_proves_itself(valkey: Valkey) -> None:
