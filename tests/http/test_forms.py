@@ -17,7 +17,7 @@ from proxy.core.errors import StoreError
 from proxy.core.model import Batch, Ref, Tier
 from proxy.store import codec
 from proxy.store.glances import TAKEN_IN
-from tests.http.test_fastpath import ALICE, Client, bearer, client, get, replays
+from tests.http.test_fastpath import ALICE, Client, bearer, client, edge_of, get, replays
 from tests.valkey import Valkey
 from tests.walk import Bench, bench, token_for
 
@@ -234,6 +234,14 @@ async def test_credentials_of_which_no_rule_speaks_open_what_is_public(
             assert b"X-Cache: HIT" in await not_slim(at, c, get(f"/users/{user}", bearer(ALICE)))
             await crowd_out(c, 29, 30)
         assert b"X-Cache: HIT" not in await not_slim(at, c, get("/users/2", bearer(ALICE)))
+
+
+async def test_a_connection_may_be_idle_for_no_longer_after_a_look(valkey: Valkey) -> None:
+    """Nothing ends it during the look; what comes then is awaited for as long as after any answer."""
+    async with crowded(valkey) as at, client(at) as c:
+        await slim(at, c, "/users/1")
+        left = edge_of(at, c)._deadline.due - asyncio.get_running_loop().time()
+        assert 0 < left <= at.app.server.limits.idle_timeout
 
 
 async def test_a_write_is_seen_and_a_fence_is_met(valkey: Valkey) -> None:
