@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 
 import uvloop
 
+from tests.http.test_passages import gate, taken  # noqa: F401 - fixtures of those tests
+
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """See pytest-asyncio."""
