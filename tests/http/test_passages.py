@@ -23,7 +23,7 @@ from tests.origin import OK, Origin, origin
 
 ROUTES = """
 version: 1
-upstream: {url: http://127.0.0.1:1, timeout: 60s}
+upstream: {url: http://127.0.0.1:1, timeout: 60s, connect_timeout: 30s}
 user: {id: id, keys: {email: {path: email}}}
 views: {users: {ttl: 60s}}
 routes:
