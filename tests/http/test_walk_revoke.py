@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -14,7 +15,9 @@ import pytest_asyncio
 from aiohttp import web
 
 from proxy.core.bearer import token_hash
+from proxy.core.model import Found
 from proxy.store import tokenwords
+from proxy.store.revocations import good_ref
 from tests.introspecting import basic, dripped, post
 from tests.valkey import Valkey
 from tests.walk import Bench, bench, token_for
@@ -285,6 +288,44 @@ async def test_a_writer_that_died_may_have_ended_the_token() -> None:
         async with bench(redis=valkey.url, upstream=Trusting().app()) as b:
             valkey.ask("SET", f"user:token:{token_hash(token)}", "!ra-write", "PX", "60000")
             assert (401, "token-revoked") == await state(b, token)
+
+
+async def test_what_redis_said_once_is_known_here() -> None:
+    """Whatever becomes of Redis: that a token is over stays so."""
+    token = token_for(5)
+    with Valkey() as valkey:
+        async with bench(redis=valkey.url, upstream=Trusting().app()) as b:
+            valkey.ask("SET", f"user:token:{token_hash(token)}", "!r", "PX", "60000")
+            for _ in range(2):
+                assert (401, "token-revoked") == await state(b, token)
+                valkey.ask("DEL", f"user:token:{token_hash(token)}")
+
+
+async def test_a_note_from_before_an_eviction_is_not_kept() -> None:
+    """Redis was asked, and then the user was written: nobody knows what has happened to the token since."""
+    token = token_for(5)
+    with Valkey() as valkey:
+        async with bench(redis=valkey.url, upstream=Trusting().app()) as b:
+            store: Any = b.app.cache.store
+            asked = store.tokens._revocations.state
+
+            async def slowly(user_id: str, digest: str) -> Any:
+                said = await asked(user_id, digest)
+                store.memory.drop([user_id])
+                return said
+
+            store.tokens._revocations.state = slowly
+            await state(b, token)
+            assert not isinstance(store.memory.look(good_ref("5", token_hash(token))), Found)
+
+
+async def test_redis_is_not_taken_at_its_word_until_it_was_told_again() -> None:
+    """Of a token that was not seen before upstream is asked, while others may know of its logout."""
+    with Valkey() as valkey:
+        async with bench(redis=valkey.url, upstream=Trusting().app()) as b:
+            store: Any = b.app.cache.store
+            store.tokens.forgotten()
+            assert (200, "store-down") == await state(b, token_for(5))
 
 
 async def test_what_a_flush_lost_is_told_again() -> None:

@@ -246,6 +246,31 @@ async def test_a_token_that_is_too_old_is_asked_about(s: Service, tmp_path: Path
         assert "HIT" == (await b.get("/auth/me", token=old)).x_cache
 
 
+async def test_what_one_knows_need_not_be_in_redis_and_what_redis_knows_is_asked(
+    s: Service, tmp_path: Path
+) -> None:
+    """A word that Redis has lost holds here; one about everybody reaches a replica that was not there."""
+    async with AsyncExitStack() as stack:
+        valkey = stack.enter_context(Valkey())
+
+        async def started(name: str) -> Bench:
+            (tmp_path / name).mkdir()
+            one = bench(routes=ROUTES, tmp_path=tmp_path / name, redis=valkey.url, upstream=s.app())
+            return await stack.enter_async_context(one)
+
+        one = await started("one")
+        for user in (5, 6):
+            await one.get(f"/users/{user}")
+        await one.ask("PUT", "/users/5", json={"password": "x"})
+        valkey.ask("DEL", "user:revoke:5")
+        await one.get("/users/5")
+        assert 401 == (await one.get("/auth/me", token=made(5))).status
+        await one.ask("POST", "/auth/everybody")
+        late = await started("late")
+        await late.get("/users/6")
+        assert 401 == (await late.get("/auth/me", token=made(6))).status
+
+
 async def test_every_replica_knows_before_the_write_is_answered(s: Service, tmp_path: Path) -> None:
     """Three replicas and one that starts later: none takes the old token, whoever took the write."""
     with Valkey() as valkey:
