@@ -394,6 +394,25 @@ async def test_a_logout_elsewhere_is_asked_of_redis(valkey: Valkey, tmp_path: Pa
         assert b"HTTP/1.1 200" in await c.ask(get("/auth/me", bearer(new(2))))
 
 
+async def test_redis_is_not_asked_for_a_user_who_is_in_memory(valkey: Valkey, tmp_path: Path) -> None:
+    """Only whether the token was logged out: that its user is active, the copy says."""
+    async with bench(routes=_ROUTES, tmp_path=tmp_path, redis=valkey.url) as at, client(at) as c:
+        await taught(at, c)
+        # Nothing is noted of what the service said to this user's tokens.
+        await at.app.cache.evict(["2"])
+        await at.get("/open/2")
+        before = _asked(valkey)
+        for _ in range(3):
+            assert b"X-Cache: HIT" in await c.ask(get("/users/2", bearer(new(2))))
+        assert before == _asked(valkey)
+
+
+def _asked(valkey: Valkey) -> int:
+    """How often copies were asked for."""
+    calls: int = valkey.ask("INFO", "commandstats").get("cmdstat_hmget", {"calls": 0})["calls"]
+    return calls
+
+
 async def test_a_padded_spelling_of_a_logged_out_token_is_bad(tmp_path: Path) -> None:
     """One hash stands for all of them here as well."""
     async with bench(routes=_ROUTES, tmp_path=tmp_path) as at, client(at) as c:
