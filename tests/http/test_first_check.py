@@ -400,7 +400,7 @@ async def test_redis_is_not_asked_for_a_user_who_is_in_memory(valkey: Valkey, tm
         await taught(at, c)
         # Nothing is noted of what the service said to this user's tokens.
         await at.app.cache.evict(["2"])
-        await at.get("/open/2")
+        assert await at.app.cache.cache_user((await at.get("/users/2", base=at.stub)).json())
         before = _asked(valkey)
         for _ in range(3):
             assert b"X-Cache: HIT" in await c.ask(get("/users/2", bearer(new(2))))
