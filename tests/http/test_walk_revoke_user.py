@@ -232,6 +232,22 @@ async def test_a_form_and_a_body_of_unknown_length(b: Bench, s: Service) -> None
         assert 401 == (await b.get("/auth/me", token=other)).status
 
 
+async def test_a_body_that_held_no_password_after_all_ends_nothing(b: Bench) -> None:
+    """Before it came, nobody could tell."""
+    token = made(5)
+    await known(b, token, 5)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b'{"bio": "x"}'
+
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    async with b.session.put(f"{b.url}/users/5", data=chunks(), headers=headers) as answer:
+        assert 200 == answer.status
+    await b.get("/users/5")
+
+    assert "HIT" == (await b.get("/auth/me", token=token)).x_cache
+
+
 async def test_a_token_that_is_too_old_is_asked_about(s: Service, tmp_path: Path) -> None:
     """Nobody remembers for longer than `token_life` that tokens were revoked, so none is good for longer."""
     routes = ROUTES.replace("routes:", "revoking: {token_life: 10m}\nroutes:")
