@@ -25,7 +25,7 @@ from proxy.store.recovery import Recovery
 Done = Callable[[Packed | None], None]
 
 # A look in so many is left to the walk, which takes the copy into memory: what is asked for often gets there.
-TAKEN_IN: Final = 256
+TAKEN_IN: Final = 512
 # Aliases whose user is known, the oldest go first. Redis is asked for the alias all the same.
 MOST_LEADS: Final = 20_000
 # Any value of so many letters is short enough, however they are encoded.
