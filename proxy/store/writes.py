@@ -69,14 +69,15 @@ class RedisWrites:
         return replies[len(commands) :], frozenset(filter(None, map(codec.decode_id, held)))
 
     async def meet(self, run_id: str) -> bool:
-        """Whether that server process is known here. Else everybody is evicted: it may hold an old copy."""
+        """Whether that server process is known here, or began empty. One that is not known may hold an old
+        copy: everybody is evicted."""
         async with self._link.bounded():
-            (met,) = await self._link.run(("HGET", codec.MEMBERS_KEY, MET))
+            met, epoch = await self._link.run(("HGET", codec.MEMBERS_KEY, MET), ("GET", codec.EPOCH_KEY))
             if met != run_id.encode():
                 await self._link.run(opened(NO_FENCE))
                 # Not before: who finds it there believes what the server holds.
                 await self._link.run(*_met(run_id))
-            return bool(met == run_id.encode())
+            return epoch is None or bool(met == run_id.encode())
 
     async def redeem(self, claims: Mapping[bytes, bytes], run_id: str) -> None:
         """Removes the notes of writes whose users nobody could name, where they hold what is given.

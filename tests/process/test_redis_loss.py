@@ -10,6 +10,7 @@ import pytest
 
 from proxy.core.errors import StoreError
 from proxy.core.model import Absent, Evicted, Found, Looked, Reason, Ref, Tier
+from proxy.store import tokenwords
 from proxy.store.memory import MemoryStore
 from proxy.store.redis import RedisStore
 from proxy.store.tiered import TieredStore
@@ -210,6 +211,18 @@ async def test_old_data_is_not_trusted_by_who_begins_with_it(server: Valkey, rep
     assert b"new" == await later.body(EMAIL)
     assert 0 < server.ask("PTTL", "user:members")
     await later.store.close()
+
+
+async def test_who_begins_with_an_empty_server_believes_it_at_once(
+    server: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no old copy in it, and the first users of a new proxy are not to wait for others to say so."""
+    monkeypatch.setattr(tokenwords, "TELLING", 3600.0)
+    replica = Replica(server)
+    try:
+        assert await replica.store.token_state("42", "token", replica.clock() + 60) is None
+    finally:
+        await replica.store.close()
 
 
 async def test_a_server_that_does_not_say_which_it_is_is_not_asked(
