@@ -130,7 +130,7 @@ class Load:
         rng, line = self._chance("direct"), Line()
         pace = Pace(DIRECT_WRITES, rng)
         while not stop.is_set():
-            await pace.turn()
+            await pace.turn(stop)
             begun = time.monotonic()
             body = json.dumps({"bio": f"at {begun}"}).encode()
             try:

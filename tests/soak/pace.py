@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 
 
 class Pace:
@@ -15,8 +16,10 @@ class Pace:
         self._rng = rng
         self._due = 0.0
 
-    async def turn(self) -> None:
-        """Returns when it is time."""
+    async def turn(self, stop: asyncio.Event) -> None:
+        """Returns when it is time, or at `stop`."""
         now = asyncio.get_running_loop().time()
         self._due = max(now, self._due + self._rng.expovariate(self._rate))
-        await asyncio.sleep(self._due - now)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._due - now):
+                await stop.wait()

@@ -60,7 +60,7 @@ class Writer:
         pace = Pace(rate, self._rng)
         async with asyncio.TaskGroup() as settling:
             while not stop.is_set():
-                await pace.turn()
+                await pace.turn(stop)
                 free = [one for one in self._people if one.number not in self._resting]
                 if free:
                     # Half of the writes are of the first ones, as the readers' popular users are among them.
