@@ -150,7 +150,7 @@ class Load:
             for setting, seconds in (("hold", slow), ("release", rng.uniform(*BETWEEN))):
                 body = json.dumps({setting: kind}).encode()
                 await line.ask(self._stub, "POST", "/__control", None, ENOUGH, body)
-                if setting == "release" and kind in WRITES:
+                if setting == "release":
                     self.record.slow.append((begun, time.monotonic()))
                 await asyncio.sleep(seconds)
         line.close()

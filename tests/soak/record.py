@@ -29,4 +29,4 @@ class Record:
     latencies: list[tuple[float, float]] = field(default_factory=list)
     direct: list[tuple[float, float]] = field(default_factory=list)
     slow: list[tuple[float, float]] = field(default_factory=list)
-    """When the service was slow with writes."""
+    """When the service was slow with something; a write by an alias may ask it first."""
