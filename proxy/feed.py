@@ -30,7 +30,6 @@ from proxy.store.link import Command, Link, Script
 log = logging.getLogger("proxy.feed")
 
 CHANNEL = "user:feed"
-
 LEASE = 2.0
 RENEW_EVERY = 0.5
 # Clocks of two machines may run apart by this share of a lease; kernels keep them far closer.
@@ -79,13 +78,12 @@ class Feed:
         self._task: asyncio.Task[None] | None = None
         self._proven = asyncio.Event()
         self.orphaned: Callable[[Mapping[bytes, bytes]], object] = lambda _: None
-        """See ports.Membership."""
         self.forgotten: Callable[[], object] = lambda: None
-        """The same."""
+        self.newcomer: Callable[[], object] = lambda: None
+        """See ports.Membership, as of the two before."""
         self.lapses = 0
         """Times that memory was given up because the lease was not proven in time; joining is none."""
         self.announced = 0
-        """Announcements made."""
         self.waited_out = 0
         """Announcements that a replica did not acknowledge before its lease was over."""
 
@@ -247,6 +245,7 @@ class Feed:
                 self._standing.learn(message.tokens, message.cutoffs)
             case "join":
                 self._roll.joined(message.sender, self._clock())
+                self.newcomer()
             case "drop" | "stand" | "lift" | "ended" if message.sender != self.replica:
                 await self._told(message)
             case "drop" if message.number in self._open:

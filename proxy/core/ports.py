@@ -203,6 +203,8 @@ class Membership(Protocol):
     orphaned: Callable[[Mapping[bytes, bytes]], object]
     forgotten: Callable[[], object]
     """Is told where Redis may have lost everything."""
+    newcomer: Callable[[], object]
+    """Is told where a replica begins, which was told of no fence that stands."""
 
     @property
     def alive(self) -> bool:

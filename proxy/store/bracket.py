@@ -44,8 +44,8 @@ class Bracket:
         self._reject = reject
         self._patience = patience
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        # Of writes under way; only theirs are renewed.
-        self._under_way: set[str] = set()
+        # Of writes under way, by name, as they were raised; only these are renewed.
+        self._under_way: dict[str, Fence] = {}
         # Of writes that ended when the shared store could not be told. It lifts them before it is trusted.
         self._orphans: deque[Fence] = deque(maxlen=10_000)
         # Of writes under way, raised while the shared store could not be told of them.
@@ -63,7 +63,7 @@ class Bracket:
     async def fence(self, batch: Batch) -> Fence:
         """Returns when no replica can answer what `batch` names from memory."""
         fence = await self.memory.fence(batch)
-        self._under_way.add(fence.name)
+        self._under_way[fence.name] = fence
         try:
             await self._raise(fence)
         except StoreError as error:
@@ -136,6 +136,7 @@ class Bracket:
         if fence.name not in self._under_way:
             # It ended while its fence was being raised; renewed, that would stand for ever.
             return
+        self._under_way[fence.name] = fence
         self._forget_renewal(fence)
         loop = asyncio.get_running_loop()
         self._timers[fence.name] = loop.call_later(self._life / 3, self._begin_renewal, fence)
@@ -143,6 +144,13 @@ class Bracket:
     def _begin_renewal(self, fence: Fence) -> None:
         task = self._renewing[fence.name] = self._in_background(self._renew(fence))
         task.add_done_callback(lambda _: self._renewing.pop(fence.name, None))
+
+    def tell_again(self) -> None:
+        """Tells all replicas of the writes under way: of their fences one that has begun since then knows but
+        what Redis holds, which may be lost."""
+        for name, fence in self._under_way.items():
+            if name in self._timers and name not in self._renewing:
+                self._begin_renewal(fence)
 
     async def _renew(self, fence: Fence) -> None:
         """A write takes longer than a third of a fence's life: give it another one."""
@@ -166,7 +174,7 @@ class Bracket:
         return await asyncio.shield(self._in_background(self._settle(fence, batch, linger)))
 
     def _ended(self, fence: Fence) -> None:
-        self._under_way.discard(fence.name)
+        self._under_way.pop(fence.name, None)
         self._unraised.pop(fence.name, None)
         self._forget_renewal(fence)
 

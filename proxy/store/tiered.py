@@ -71,6 +71,7 @@ class TieredStore:
         self.bracket = Bracket(memory, redis, feed, self.recovery, reject=reject, patience=patience)
         if feed is not None:
             feed.orphaned = self.bracket.take_over
+            feed.newcomer = self.bracket.tell_again
         self.glances = Glances(*redis.reading, memory, self.recovery)
         self.tokens = TokenWords(memory, redis, self.recovery, self._remembers, feed)
         self._closed = False

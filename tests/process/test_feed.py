@@ -240,6 +240,21 @@ async def test_a_fence_that_was_lost_leaves_nothing_stale(replicas: list[Replica
     await everywhere(replicas, b"new")
 
 
+async def test_who_begins_in_the_middle_of_a_write_is_told_of_its_fence(
+    replicas: list[Replica], valkey: Valkey
+) -> None:
+    """Or, should Redis lose its copy of it, they would store and show what others know to be old."""
+    writer = replicas[0]
+    fence = await writer.store.fence(ADA)
+    async with joined(valkey.url, 1) as (newcomer,):
+        await until(lambda: newcomer.store.memory.heard.standing)
+        valkey.ask("FLUSHALL")
+        assert Reason.FENCED is await newcomer.refill(b"old")
+        await writer.store.settle(fence, ADA)
+        await until(lambda: not newcomer.store.memory.heard.standing)
+        await everywhere([*replicas, newcomer], b"new")
+
+
 # As a server has it that was started from an old snapshot.
 OLD_TABLE = "redis.call('DEL', KEYS[1]) redis.call('HSET', KEYS[1], '@', 'other', '', '1', 'gone', '1')"
 

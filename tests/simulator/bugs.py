@@ -354,8 +354,8 @@ BUGS = (
     Bug(
         "the roll is called before the own announcement was heard",
         "a replica joins, and FLUSHALL",
-        2441,
-        2442,
+        3979,
+        3980,
         _instead(RollCall, "at", _at_once),
     ),
     Bug("a ticket of an old epoch is good", "everybody and one", 5, 6, _epoch_late),
