@@ -17,12 +17,13 @@ from proxy.core.errors import RequestBroken
 from proxy.core.headers import Headers
 from proxy.core.model import Request
 from proxy.core.settings import UpstreamSettings
-from proxy.duplex import RESET, Duplex
+from proxy.duplex import RESET
 from proxy.requestbody import RequestBody
 from proxy.steps import body as bodies
 from proxy.upstream import HttpUpstream
 from proxy.waiting import Waiting
 from tests.contract.kit import until
+from tests.http.test_duplex import unread
 from tests.http.test_forwarding import Wire, scripted
 from tests.walk import bench
 
@@ -140,27 +141,17 @@ async def test_a_client_that_is_not_read_is_looked_after(
 @pytest.mark.parametrize("reset", [False, True])
 async def test_what_remains_of_a_peer_that_has_left(reset: bool) -> None:
     """None while it is there; then what the kernel has of it."""
-    made: list[Duplex] = []
-
-    def end() -> Duplex:
-        made.append(Duplex(5.0, Waiting(1)))
-        return made[0]
-
-    server = await asyncio.get_running_loop().create_server(end, "127.0.0.1", 0)
-    peer = socket.create_connection(server.sockets[0].getsockname())
-    await until(lambda: bool(made) and made[0].transport is not None)
-    made[0].pause()
-    peer.sendall(b"0123456789")
-    assert made[0].remains() is None
-    if reset:
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-    peer.close()
-    await until(lambda: made[0].remains() is not None)
-    assert made[0].remains() == 10
-    made[0].abort()
-    await until(lambda: made[0].gone)
-    assert made[0].remains() is None
-    server.close()
+    async with unread() as (mine, peer):
+        peer.sendall(b"0123456789")
+        assert mine.remains() is None
+        if reset:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        peer.close()
+        await until(lambda: mine.remains() is not None)
+        assert mine.remains() == 10
+        mine.abort()
+        await until(lambda: mine.gone)
+        assert mine.remains() is None
 
 
 async def test_a_client_that_leaves_a_stalled_upload_frees_upstream(
